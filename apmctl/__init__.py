@@ -1,0 +1,1 @@
+"""The shell of apmctl: parse, show, exit."""

@@ -1,0 +1,53 @@
+"""Stopping on a signal without tearing anything: the signal is an exception, save inside a shield.
+
+The handler raises `Interrupted` in the main thread at once, so that a run stops within moments. Code that must
+not be torn (moving a cycle's result into the state, writing a file) runs inside `shielded()`, which holds the
+exception back until it is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+from apmctl_core.errors import Interrupted
+
+_depth = 0
+_pending: int | None = None
+
+
+def install() -> None:
+    """Turn SIGINT and SIGTERM into `Interrupted`; a second signal while the first is held back kills as usual."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _on_signal)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    global _pending
+    if _depth == 0:
+        raise _interrupted(number)
+    if _pending is not None:
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+    _pending = number
+
+
+def _interrupted(number: int) -> Interrupted:
+    name = signal.Signals(number).name
+    return Interrupted(f"interrupted by {name}", "the same command goes on from here", signal=number)
+
+
+@contextlib.contextmanager
+def shielded() -> Iterator[None]:
+    """Hold an interruption back until the block is done."""
+    global _depth, _pending
+    _depth += 1
+    try:
+        yield
+    finally:
+        _depth -= 1
+        if _depth == 0 and _pending is not None:
+            number, _pending = _pending, None
+            raise _interrupted(number)

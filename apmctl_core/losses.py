@@ -1,0 +1,27 @@
+"""Losses of the method, one number an image; whoever calls decides how to average. K classes, B images."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+_SMALLEST = 1e-8  # keeps log d finite where student and teacher agree exactly
+
+
+def discrepancy(teacher_BK: Tensor, student_BK: Tensor) -> Tensor:
+    """d: mean absolute difference of logits over the classes (METHOD: L1); (B, K), (B, K) -> (B,)."""
+    return (teacher_BK - student_BK).abs().mean(dim=1)
+
+
+def adversarial(teacher_BK: Tensor, student_BK: Tensor, objective: str) -> Tensor:
+    """What one checkpoint adds to the images' loss: -d ("linear"), or -log d ("log", APM eq. 4); (B,).
+
+    The published results were obtained without the log.
+    """
+    d = discrepancy(teacher_BK, student_BK)
+    return -(d + _SMALLEST).log() if objective == "log" else -d
+
+
+def class_regulariser(teacher_BK: Tensor, labels_B: Tensor) -> Tensor:
+    """H(y, p(y | u; teacher)) of eq. 4: cross-entropy of the teacher on the class an image is distilled for; (B,)."""
+    return F.cross_entropy(teacher_BK, labels_B, reduction="none")
