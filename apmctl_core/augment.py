@@ -1,11 +1,11 @@
 """Differentiable siamese augmentation (DSA, Zhao & Bilen 2021a) with a draw per image.
 
 Each image of a batch draws one of six transformations and its strength. The draw is separated from its
-application: `draw` makes numbers from a generator, `apply` is a pure function of images and numbers, which can
-be compiled and differentiated. An image whose transformation is another one gets the identity, so that a whole
-batch is one warp, one affine map of its colours and one mask, with no Python per image.
+application: `draw` makes numbers from a generator, `apply` is a pure function of images and numbers. Images are
+grouped by their transformation, so that each pays for its own alone: a batch takes a few dozen small operations,
+no Python per image, and an image is treated the same whatever stands beside it.
 
-Shape legend: B images, C channels, H x W pixels, P numbers an image.
+Shape legend: B images, C channels, H x W pixels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TRANSFORMS = ("color", "crop", "cutout", "flip", "scale", "rotate")
+TRANSFORMS = ("color", "cutout", "flip", "crop", "scale", "rotate")
 BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
 CROP_PAD, CUTOUT, FLIP, SCALE, ROTATE = 0.125, 0.5, 0.5, 1.2, 15.0
 
@@ -24,35 +24,41 @@ NUMBERS = 4  # one that chooses the transformation, three for its strength
 
 
 def draw(count: int, rng: torch.Generator) -> Tensor:
-    """Uniform numbers (count, 4) in [0, 1), which decide the augmentation of `count` images."""
+    """Uniform numbers (count, 4) in [0, 1) on the CPU, which decide the augmentation of `count` images."""
     return torch.rand(count, NUMBERS, generator=rng)
 
 
-def apply(x_BCHW: Tensor, draws_BP: Tensor) -> Tensor:
-    """Augment images (B, C, H, W) as `draws_BP` (B, 4) says; differentiable in the images, shape kept."""
-    chosen_B = (draws_BP[:, 0] * len(TRANSFORMS)).long().clamp(max=len(TRANSFORMS) - 1)
-    is_ = {name: chosen_B == i for i, name in enumerate(TRANSFORMS)}
-    a, b, c = draws_BP[:, 1], draws_BP[:, 2], draws_BP[:, 3]
-    x_BCHW = _warp(x_BCHW, is_, a, b)
-    x_BCHW = _color(x_BCHW, is_["color"], a, b, c)
-    return _cutout(x_BCHW, is_["cutout"], a, b)
+def apply(x_BCHW: Tensor, draws_B4: Tensor) -> Tensor:
+    """Augment images (B, C, H, W) as `draws_B4` (B, 4; on the CPU) says; differentiable in the images, shape kept."""
+    chosen_B = (draws_B4[:, 0] * len(TRANSFORMS)).long().clamp(max=len(TRANSFORMS) - 1)
+    # The groups are found on the CPU, where the draws are: no device is waited for.
+    order = chosen_B.argsort(stable=True)
+    sizes = torch.bincount(chosen_B, minlength=len(TRANSFORMS)).tolist()
+    device = x_BCHW.device
+    a, b, c = draws_B4[order, 1:].to(device, x_BCHW.dtype, non_blocking=True).unbind(1)
+    grouped = x_BCHW.index_select(0, order.to(device, non_blocking=True))
+    stops = torch.tensor(sizes).cumsum(0).tolist()
+    parts = []
+    for transform, start, stop in (
+        (_color, 0, stops[0]),
+        (_cutout, stops[0], stops[1]),
+        (_flip, stops[1], stops[2]),
+    ):
+        parts.append(transform(grouped[start:stop], a[start:stop], b[start:stop], c[start:stop]))
+    rest = slice(stops[2], None)
+    parts.append(_warp(grouped[rest], _matrices(a[rest], b[rest], sizes[3:], x_BCHW.shape[2:])))
+    back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
+    return torch.cat(parts).index_select(0, back.to(device, non_blocking=True))
 
 
-def _warp(x_BCHW: Tensor, is_: dict[str, Tensor], a: Tensor, b: Tensor) -> Tensor:
-    """Crop, flip, scale and rotate as one bilinear warp; what comes from outside the image is zero."""
-    h, w = x_BCHW.shape[2:]
-    one, zero = torch.ones_like(a), torch.zeros_like(a)
-    angle = torch.where(is_["rotate"], (a - 0.5) * (2 * ROTATE * math.pi / 180), zero)
-    scale = 1 / SCALE + (SCALE - 1 / SCALE) * torch.stack([a, b])
-    scale_x, scale_y = torch.where(is_["scale"], scale, one)
-    mirror = torch.where(is_["flip"] & (a < FLIP), -one, one)
-    shift_x = torch.where(is_["crop"], _shift(a, w) * (2 / w), zero)
-    shift_y = torch.where(is_["crop"], _shift(b, h) * (2 / h), zero)
-    cos, sin = angle.cos(), angle.sin()
-    rows = [cos * scale_x * mirror, -sin * scale_y, shift_x, sin * scale_x * mirror, cos * scale_y, shift_y]
-    theta = torch.stack(rows, dim=1).view(-1, 2, 3)
-    grid = F.affine_grid(theta, list(x_BCHW.shape), align_corners=False)
-    return F.grid_sample(x_BCHW, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+def _color(x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Brightness, then saturation around each pixel's grey, then contrast around the image's mean."""
+    brightness, saturation, contrast = (v[:, None, None, None] for v in (a, b, c))
+    x = x + (brightness - 0.5) * BRIGHTNESS
+    grey = x.mean(dim=1, keepdim=True)
+    x = torch.lerp(grey, x, saturation * SATURATION)
+    mean = x.mean(dim=(1, 2, 3), keepdim=True)
+    return torch.lerp(mean, x, contrast + CONTRAST)
 
 
 def _shift(u: Tensor, size: int) -> Tensor:
@@ -61,30 +67,54 @@ def _shift(u: Tensor, size: int) -> Tensor:
     return (u * (2 * most + 1)).floor() - most
 
 
-def _color(x_BCHW: Tensor, on: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """Brightness, then saturation around each pixel's grey, then contrast around the image's mean."""
-    brightness = torch.where(on, (a - 0.5) * BRIGHTNESS, 0.0)[:, None, None, None]
-    saturation = torch.where(on, b * SATURATION, 1.0)[:, None, None, None]
-    contrast = torch.where(on, c + CONTRAST, 1.0)[:, None, None, None]
-    x_BCHW = x_BCHW + brightness
-    grey = x_BCHW.mean(dim=1, keepdim=True)
-    x_BCHW = (x_BCHW - grey) * saturation + grey
-    mean = x_BCHW.mean(dim=(1, 2, 3), keepdim=True)
-    return (x_BCHW - mean) * contrast + mean
-
-
-def _cutout(x_BCHW: Tensor, on: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def _cutout(x: Tensor, a: Tensor, b: Tensor, _: Tensor) -> Tensor:
     """A square of half the side, centred anywhere, set to zero."""
-    h, w = x_BCHW.shape[2:]
-    rows = _hole(a, h, x_BCHW.device)[:, :, None]
-    columns = _hole(b, w, x_BCHW.device)[:, None, :]
-    hole = (rows & columns & on[:, None, None])[:, None]
-    return torch.where(hole, 0.0, x_BCHW)
+    h, w = x.shape[2:]
+    hole = _hole(a, h)[:, None, :, None] & _hole(b, w)[:, None, None, :]
+    return x.masked_fill(hole, 0.0)
 
 
-def _hole(u: Tensor, size: int, device: torch.device) -> Tensor:
+def _hole(u: Tensor, size: int) -> Tensor:
     """Which of `size` positions a hole covers whose centre is drawn by the uniform number u; (B, size) bool."""
     length = int(size * CUTOUT + 0.5)
-    first = (u * (size + 1 - length % 2)).floor() - length // 2
-    at = torch.arange(size, device=device)[None]
-    return (at >= first[:, None]) & (at < first[:, None] + length)
+    first = (u * (size + 1 - length % 2)).floor()[:, None] - length // 2
+    at = torch.arange(size, device=u.device)[None]
+    return (at >= first) & (at < first + length)
+
+
+def _flip(x: Tensor, a: Tensor, _b: Tensor, _c: Tensor) -> Tensor:
+    """Left and right swapped in half of the draws."""
+    return torch.where((a < FLIP)[:, None, None, None], x.flip(3), x)
+
+
+def _matrices(a: Tensor, b: Tensor, sizes: list[int], side: torch.Size) -> Tensor:
+    """The 2x3 matrices (n, 6) of warps: of crops, then of scalings, then of rotations, `sizes` many of each."""
+    (crop_a, scale_a, angle), (crop_b, scale_b, _) = a.split(sizes), b.split(sizes)
+    # A shift by whole pixels, up to an eighth of the side.
+    one, zero = torch.ones_like(crop_a), torch.zeros_like(crop_a)
+    h, w = side
+    crop = [one, zero, _shift(crop_a, w) * (2 / w), zero, one, _shift(crop_b, h) * (2 / h)]
+    # Each axis scaled by a factor between 1 / 1.2 and 1.2.
+    zero = torch.zeros_like(scale_a)
+    x, y = (1 / SCALE + (SCALE - 1 / SCALE) * u for u in (scale_a, scale_b))
+    scale = [x, zero, zero, zero, y, zero]
+    # A rotation by up to 15 degrees either way.
+    angle = (angle - 0.5) * (2 * ROTATE * math.pi / 180)
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    rotate = [cos, -sin, zero, sin, cos, zero]
+    return torch.cat([torch.stack(rows, dim=1) for rows in (crop, scale, rotate)])
+
+
+def _warp(x: Tensor, matrix_N6: Tensor) -> Tensor:
+    """A bilinear affine warp, one 2x3 matrix an image; what comes from outside the image is zero."""
+    h, w = x.shape[2:]
+    across = _centres(w, x)[None, None, :]
+    down = _centres(h, x)[None, :, None]
+    m = matrix_N6.T[:, :, None, None]
+    grid = torch.stack([m[0] * across + m[1] * down + m[2], m[3] * across + m[4] * down + m[5]], dim=3)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _centres(size: int, like: Tensor) -> Tensor:
+    """The centres of `size` pixels on an axis from -1 to 1."""
+    return (torch.arange(size, device=like.device, dtype=like.dtype) * 2 + 1) / size - 1

@@ -144,14 +144,14 @@ class _Work:
         size = min(self._config.batch or count, count)
         if size == count:
             return torch.arange(count, device=self._runtime.device)
-        return torch.randperm(count, generator=stream.at("draw").generator())[:size].sort().values.to(
-            self._runtime.device
+        return (
+            torch.randperm(count, generator=stream.at("draw").generator())[:size].sort().values.to(self._runtime.device)
         )
 
     def _draws(self, count: int, stream: Stream) -> Tensor | None:
         if not self._config.augment_images:
             return None
-        return augment.draw(count, stream.generator()).to(self._runtime.device)
+        return augment.draw(count, stream.generator())
 
     def _student(self, u: Tensor, teacher: State, stream: Stream) -> tuple[list[State], Tensor]:
         """Train a fresh student on (u, f_T(u)); returns Kc checkpoints at equal intervals, the last one included."""

@@ -1,6 +1,6 @@
 """The gradient of the images' loss (APM eq. 4), bounded in memory by a segment and one network's activations.
 
-Shape legend: B images of a round, S of a segment, C channels, H x W pixels, K classes, P numbers of an augmentation.
+Shape legend: B images of a round, S of a segment, C channels, H x W pixels, K classes.
 """
 
 from __future__ import annotations
@@ -36,69 +36,57 @@ class Matcher:
         self._checkpoint_loss = Compiled(self._checkpoint_term, runtime)
         self._teacher_loss = Compiled(self._teacher_term, runtime)
 
-    def _forward(self, weights: State, u: Tensor, draws: Tensor | None) -> Tensor:
-        if draws is not None:
-            u = augment.apply(u, draws)
+    def _forward(self, weights: State, u: Tensor) -> Tensor:
         with autocast(self._runtime.device, self._precision):
             logits: Tensor = functional_call(self._network, dict(weights), (u,))
         # Losses are taken in at least float32; double stays double.
         return logits if logits.dtype == torch.float64 else logits.float()
 
-    def _checkpoint_term(
-        self, weights: State, u: Tensor, draws: Tensor | None, teacher_SK: Tensor, weight_S: Tensor
-    ) -> Tensor:
-        student_SK = self._forward(weights, u, draws)
+    def _checkpoint_term(self, weights: State, u: Tensor, teacher_SK: Tensor, weight_S: Tensor) -> Tensor:
+        student_SK = self._forward(weights, u)
         return (losses.adversarial(teacher_SK, student_SK, self._objective) * weight_S).sum()
 
-    def _teacher_term(
-        self, weights: State, u: Tensor, draws: Tensor | None, pull_SK: Tensor, y: Tensor, weight_S: Tensor
-    ) -> Tensor:
-        teacher_SK = self._forward(weights, u, draws)
+    def _teacher_term(self, weights: State, u: Tensor, pull_SK: Tensor, y: Tensor, weight_S: Tensor) -> Tensor:
+        teacher_SK = self._forward(weights, u)
         regulariser = losses.class_regulariser(teacher_SK, y) * weight_S
         return (teacher_SK * pull_SK).sum() + self._alpha * regulariser.sum()
 
     def gradient(
-        self, u_BCHW: Tensor, y_B: Tensor, teacher: State, checkpoints: Sequence[State], draws_BP: Tensor | None = None
+        self, u_BCHW: Tensor, y_B: Tensor, teacher: State, checkpoints: Sequence[State], draws_B4: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """dL_u/du (B, C, H, W) and the matching part of L_u, summed over checkpoints, averaged over B (scalar).
 
-        `draws_BP` augments what the networks see; None shows them the images as they are (Algorithm 1).
+        `draws_B4` augments what the networks see; None shows them the images as they are (Algorithm 1).
         """
         gradient = torch.empty_like(u_BCHW)
         matched = torch.zeros((), device=u_BCHW.device)
         size = segment_length(len(u_BCHW), self._runtime.segment)
         for part, length in segments(len(u_BCHW), size, pad=bool(self._runtime.compile)):
-            count = part.stop - part.start
-            weight = padded(torch.full((count,), 1 / len(u_BCHW), device=u_BCHW.device), length, zero=True)
-            draws = padded(draws_BP[part], length) if draws_BP is not None else None
-            pulled, loss = self._segment(
-                padded(u_BCHW[part], length), padded(y_B[part], length), teacher, checkpoints, draws, weight
+            u = u_BCHW[part].detach().requires_grad_()
+            seen = u if draws_B4 is None else augment.apply(u, draws_B4[part])
+            weight = padded(torch.full((len(u),), 1 / len(u_BCHW), device=u.device, dtype=u.dtype), length, zero=True)
+            pull, loss = self._segment(
+                padded(seen.detach(), length), padded(y_B[part], length), teacher, checkpoints, weight
             )
-            gradient[part] = pulled[:count]
+            # What the networks ask of the images as they saw them goes back through the augmentation.
+            (gradient[part],) = torch.autograd.grad(seen, u, pull[: len(u)]) if seen is not u else (pull[: len(u)],)
             matched += loss
         return gradient, matched
 
     def _segment(
-        self,
-        u: Tensor,
-        y: Tensor,
-        teacher: State,
-        checkpoints: Sequence[State],
-        draws: Tensor | None,
-        weight: Tensor,
+        self, u: Tensor, y: Tensor, teacher: State, checkpoints: Sequence[State], weight: Tensor
     ) -> tuple[Tensor, Tensor]:
-        u = u.detach().requires_grad_()
+        u = u.requires_grad_()
         with torch.no_grad():
-            teacher_SK = self._logits(teacher, u, draws)
+            teacher_SK = self._logits(teacher, u)
         teacher_SK.requires_grad_()
         gradient, pull = torch.zeros_like(u), torch.zeros_like(teacher_SK)
         matched = torch.zeros((), device=u.device)
         for weights in checkpoints:
-            loss = self._checkpoint_loss(weights, u, draws, teacher_SK, weight)
+            loss = self._checkpoint_loss(weights, u, teacher_SK, weight)
             du, dt = torch.autograd.grad(loss, (u, teacher_SK))
             gradient += du
             pull += dt
             matched += loss.detach()
-        loss = self._teacher_loss(teacher, u, draws, pull, y, weight)
-        gradient += torch.autograd.grad(loss, u)[0]
+        gradient += torch.autograd.grad(self._teacher_loss(teacher, u, pull, y, weight), u)[0]
         return gradient, matched

@@ -1,24 +1,48 @@
 """From a recipe to artifacts: what is there already is reused, what is missing is made, each by one stage.
 
-This is where stages and the store meet. The stages take values and give values; ids, reuse, resuming and publishing
-are decided here.
+This is where stages and the store meet. The stages take values and give values; reuse, resuming and publishing are
+decided here.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from apmctl_core import config as cfg
-from apmctl_core.artifacts.store import Artifact, Store, Workspace
-from apmctl_core.config import EvalConfig, Recipe
-from apmctl_core.data import Dataset, Spec
-from apmctl_core.events import Emit, silent
-from apmctl_core.runtime import Runtime
+import numpy as np
+import torch
+from torch import Tensor
+
+from apmctl_core import data as datasets
+from apmctl_core.artifacts.artifact import Artifact
+from apmctl_core.artifacts.keeper import WorkspaceKeeper
+from apmctl_core.artifacts.manifest import Manifest
+from apmctl_core.artifacts.pools import load_pool, save_pool
+from apmctl_core.artifacts.preview import preview_png
+from apmctl_core.artifacts.reports import load_report, save_report
+from apmctl_core.artifacts.sets import load_set, save_set
+from apmctl_core.artifacts.store import Store
+from apmctl_core.artifacts.workspace import Workspace
+from apmctl_core.config import DataConfig, ModelConfig, Recipe, to_dict
+from apmctl_core.data import Dataset
+from apmctl_core.data.preprocessing import fit
+from apmctl_core.data.sampling import stratified_sample
+from apmctl_core.distill import distill
+from apmctl_core.errors import MismatchError
+from apmctl_core.evaluate import evaluate
+from apmctl_core.events import Emit, Event, Note, Progress, silent
+from apmctl_core.jobs import Job, check_pool, data_name, evaluation, models_of, pool_job, recipe_of, set_job, settle
+from apmctl_core.models.registry import state_shapes
+from apmctl_core.relabel import Labeller, random_baseline
+from apmctl_core.runtime import Runtime, environment, peak_memory
+from apmctl_core.seeding import Stream
+from apmctl_core.teachers import train_teachers
+from apmctl_core.values import DistilledSet, TeacherPool
+from apmctl_core.workload import distill_flops, eval_flops, task_of, teacher_flops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +58,299 @@ class Session:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """An artifact that a command made or found."""
+    """An artifact that a command made or found; seconds and bytes are those of this command, not of the artifact."""
 
     artifact: Artifact
     reused: bool
     metrics: dict[str, Any] = field(default_factory=dict)
     elapsed_s: float
     peak_memory_bytes: int
+
+
+# --- the commands ------------------------------------------------------------------------------------------------
+
+
+def train_pool(session: Session, recipe: Recipe, *, name: str | None = None) -> Outcome:
+    """The pool of teachers of a recipe, found or trained. Raises what loading data and training raise."""
+    dataset, recipe = prepare(session, recipe)
+    return _pool(session, recipe, dataset, name)
+
+
+def _pool(session: Session, recipe: Recipe, dataset: Dataset, name: str | None = None) -> Outcome:
+    job = pool_job(recipe, dataset.fingerprint, name)
+    return _run(session, job, lambda work: _make_pool(session, recipe, dataset, work))
+
+
+def distill_set(session: Session, recipe: Recipe, *, pool: str | None = None, name: str | None = None) -> Outcome:
+    """The distilled set of a recipe, found or made; its pool is the one named, else found or trained.
+
+    Raises MismatchError where the named pool is of other data, another network or another preprocessing.
+    """
+    dataset, recipe = prepare(session, recipe)
+    _check_ipc(dataset, recipe)
+    given = session.store.find(pool, "pool") if pool else None
+    if given is not None:
+        check_pool(given, recipe, dataset.fingerprint)
+    pool_id = given.id if given else pool_job(recipe, dataset.fingerprint).id
+    job = set_job(recipe, dataset.fingerprint, pool_id, name)
+    # Teachers are trained before the set is begun, and not at all for a set that is there.
+    teachers = given
+    if teachers is None and session.store.get("set", job.id) is None:
+        teachers = _pool(session, recipe, dataset).artifact
+
+    def make(work: _Work) -> Manifest:
+        return _make_set(session, recipe, dataset, teachers or session.store.find(pool_id, "pool"), work)
+
+    return _run(session, job, make)
+
+
+def relabel_set(
+    session: Session, ref: str, *, pool: str | None = None, committee: str = "mean", name: str | None = None
+) -> Outcome:
+    """A new set with the images of another and the logits of a pool (that of the set, if none is named).
+
+    Raises MismatchError where the pool is of other data or another preprocessing.
+    """
+    source = session.store.find(ref, "set")
+    teachers = session.store.find(pool or source.manifest.inputs["pool"], "pool")
+    recipe = recipe_of(source)
+    fingerprint = source.manifest.data["fingerprint"]
+    check_pool(teachers, replace(recipe, model=recipe_of(teachers).model), fingerprint)
+    recipe = replace(recipe, distill=replace(recipe.distill, committee=committee))
+    config = {"committee": committee, "seed": recipe.seed, "precision": recipe.precision}
+    inputs = {"data": fingerprint, "pool": teachers.id, "set": source.id}
+    job = Job("set", name or f"{source.name}-relabel", config, inputs, recipe)
+    return _run(session, job, lambda work: _make_relabelled(session, source, recipe, teachers, work))
+
+
+def evaluate_set(session: Session, ref: str, changes: dict[str, Any]) -> Outcome:
+    """The report on a set, found or measured. `changes` are fields of EvalConfig, `seed`, `width` and `precision`.
+
+    Raises MismatchError where the data at hand is not what the set was distilled from.
+    """
+    distilled = session.store.find(ref, "set")
+    recipe = evaluation(recipe_of(distilled), changes, distilled, session.runtime)
+    models = models_of(recipe)
+    protocol = to_dict(replace(recipe.evaluate, arch=tuple(m.arch for m in models)))
+    config = {"evaluate": protocol, "width": recipe.model.width, "seed": recipe.seed, "precision": recipe.precision}
+    inputs = {"data": distilled.manifest.data["fingerprint"], "set": distilled.id}
+    job = Job("report", distilled.name, config, inputs, recipe)
+    outcome = _run(session, job, lambda work: _make_report(session, distilled, recipe, models, work))
+    report = load_report(outcome.artifact)
+    return replace(outcome, metrics={"set": distilled.ref, "results": report["results"]})
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def prepare(session: Session, recipe: Recipe) -> tuple[Dataset, Recipe]:
+    """The data of a recipe, and the recipe with everything settled that data and device decide."""
+    dataset = load_data(session, recipe.data)
+    return dataset, settle(recipe, dataset.shape, dataset.num_classes, session.runtime)
+
+
+def load_data(session: Session, config: DataConfig, fingerprint: str | None = None) -> Dataset:
+    """The data set of a config, from the cache or decoded into it; with `fingerprint`, that very data.
+
+    Raises DataError, NetworkError; MismatchError where what is found has another fingerprint.
+    """
+    cache = session.store.cache
+    if fingerprint and session.data_path is None:
+        found = datasets.find_fingerprint(config.dataset, cache, fingerprint)
+        if found is not None:
+            return found
+    name, path = config.dataset, session.data_path
+    if fingerprint and path is not None and name not in datasets.KNOWN:
+        name, path = str(path), None  # a recipe has the name of a folder, not where it lies
+    dataset = datasets.load(name, cache, path=path, resolution=config.resolution, emit=session.emit)
+    if fingerprint and dataset.fingerprint != fingerprint:
+        raise MismatchError(
+            f"{config.dataset} as it is here is not the data that the set was made from",
+            "give the same files with --data",
+        )
+    return dataset
+
+
+def _check_ipc(dataset: Dataset, recipe: Recipe) -> None:
+    """Refuse an IPC that the smallest class cannot serve, before any teacher is trained."""
+    stratified_sample(dataset.train.labels, recipe.distill.ipc, np.random.default_rng(0), dataset.classes)
+
+
+# --- running a job -----------------------------------------------------------------------------------------------
+
+
+class _Work:
+    """A job's workspace as the stages see it: a keeper of states, and a history of events."""
+
+    def __init__(self, session: Session, job: Job, workspace: Workspace) -> None:
+        self.job = job
+        self.workspace = workspace
+        self.keeper = WorkspaceKeeper(workspace)
+        self._emit = session.emit
+        self._began = time.monotonic()
+
+    def emit(self, event: Event) -> None:
+        """Show an event and write it into the history of the run."""
+        if isinstance(event, Progress):
+            record = {"stage": event.stage, "done": event.done, "total": event.total, **event.metrics}
+        else:
+            record = {"note": event.text, "level": event.level}
+        self.workspace.log({"seconds": self.seconds(), **record})
+        self._emit(event)
+
+    def seconds(self) -> float:
+        """Seconds since the work began, in this process."""
+        return round(time.monotonic() - self._began, 3)
+
+
+def _run(session: Session, job: Job, make: Callable[[_Work], Manifest]) -> Outcome:
+    """Find the artifact of a job, or make it: `make` fills the workspace and returns the manifest's draft."""
+    began = time.monotonic()
+
+    def outcome(artifact: Artifact, reused: bool) -> Outcome:
+        return Outcome(
+            artifact=artifact,
+            reused=reused,
+            metrics=dict(artifact.manifest.metrics),
+            elapsed_s=round(time.monotonic() - began, 3),
+            peak_memory_bytes=peak_memory(session.runtime.device),
+        )
+
+    found = session.store.get(job.kind, job.id)
+    if found is not None:
+        return outcome(found, True)
+    with session.store.workspace(job.kind, job.name, job.id, wait=session.wait, emit=session.emit) as workspace:
+        if workspace.existing is not None:
+            return outcome(workspace.existing, True)
+        if workspace.resumed:
+            session.emit(Note(text=f"going on with the unfinished {job.kind} {job.name}@{job.id}"))
+        draft = make(_Work(session, job, workspace))
+        return outcome(workspace.publish(draft), False)
+
+
+# --- what the jobs make ------------------------------------------------------------------------------------------
+
+
+def _make_pool(session: Session, recipe: Recipe, dataset: Dataset, work: _Work) -> Manifest:
+    task = task_of(dataset)
+    runtime = session.runtime.for_work(teacher_flops(recipe.model, recipe.teachers, task))
+    pool, metrics = train_teachers(
+        dataset,
+        fit(dataset, recipe.data.preprocessing, session.store.cache),
+        recipe.model,
+        recipe.teachers,
+        stream=Stream(recipe.seed).at("teachers"),
+        runtime=runtime,
+        precision=recipe.precision,
+        keeper=work.keeper,
+        emit=work.emit,
+    )
+    save_pool(work.workspace.path, pool)
+    return _draft(work, runtime, _about(dataset), metrics)
+
+
+def _make_set(session: Session, recipe: Recipe, dataset: Dataset, teachers: Artifact, work: _Work) -> Manifest:
+    pool = load_pool(teachers, state_shapes)
+    task = task_of(dataset)
+    runtime = session.runtime.for_work(distill_flops(recipe.model, recipe.distill, task))
+    images, labels, metrics = distill(
+        dataset,
+        pool,
+        recipe.distill,
+        stream=Stream(recipe.seed).at("distill"),
+        runtime=runtime,
+        precision=recipe.precision,
+        keeper=work.keeper,
+        emit=work.emit,
+    )
+    return _finish_set(work, runtime, recipe, pool, dataset, images, labels, metrics)
+
+
+def _make_relabelled(session: Session, source: Artifact, recipe: Recipe, teachers: Artifact, work: _Work) -> Manifest:
+    dataset = load_data(session, recipe.data, source.manifest.data["fingerprint"])
+    original = load_set(source)
+    runtime = session.runtime.for_work(0)
+    return _finish_set(
+        work, runtime, recipe, load_pool(teachers, state_shapes), dataset, original.images, original.labels, {}
+    )
+
+
+def _finish_set(
+    work: _Work,
+    runtime: Runtime,
+    recipe: Recipe,
+    pool: TeacherPool,
+    dataset: Dataset,
+    images: Tensor,
+    labels: Tensor,
+    metrics: dict[str, float],
+) -> Manifest:
+    """Label images and as many random real ones, and write the set."""
+    stream = Stream(recipe.seed).at("relabel")
+    eager = replace(runtime, compile=False)
+    labeller = Labeller(pool, recipe.distill.committee, stream=stream, runtime=eager, precision=recipe.precision)
+    distilled = DistilledSet(
+        images=images,
+        logits=labeller(images),
+        labels=labels,
+        stage=torch.zeros_like(labels),
+        classes=dataset.classes,
+        preprocessing=pool.preprocessing,
+        baseline=random_baseline(dataset, recipe.distill.ipc, labeller, pool, stream),
+    )
+    save_set(work.workspace.path, distilled)
+    work.workspace.write("preview.png", preview_png(distilled))
+    found = metrics | {"images": float(len(images)), "committee": recipe.distill.committee}
+    return _draft(work, runtime, _about(dataset), found | {"labelling_teachers": labeller.teachers})
+
+
+def _make_report(
+    session: Session, distilled: Artifact, recipe: Recipe, models: list[ModelConfig], work: _Work
+) -> Manifest:
+    dataset = load_data(session, recipe.data, distilled.manifest.data["fingerprint"])
+    values: DistilledSet = load_set(distilled)
+    task = task_of(dataset)
+    heaviest = max(eval_flops(model, recipe.evaluate, len(values.images), task) for model in models)
+    runtime = session.runtime.for_work(heaviest)
+    rows = evaluate(
+        values,
+        dataset,
+        models,
+        recipe.evaluate,
+        stream=Stream(recipe.seed).at("evaluate"),
+        runtime=runtime,
+        precision=recipe.precision,
+        keeper=work.keeper,
+        emit=work.emit,
+    )
+    save_report(work.workspace.path, {"set": distilled.ref, "results": [row.as_dict() for row in rows]})
+    return _draft(work, runtime, distilled.manifest.data, {})
+
+
+def _about(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "dataset": data_name(dataset.name),
+        "fingerprint": dataset.fingerprint,
+        "classes": list(dataset.classes),
+        "shape": list(dataset.shape),
+    }
+
+
+def _draft(work: _Work, runtime: Runtime, about: dict[str, Any], metrics: dict[str, Any]) -> Manifest:
+    """The manifest of what a job has made, save the list of its files."""
+    job = work.job
+    return Manifest(
+        kind=job.kind,
+        id=job.id,
+        name=job.name,
+        recipe=to_dict(job.recipe),
+        config=job.config,
+        inputs=job.inputs,
+        data=about,
+        metrics=metrics | {"seconds": work.seconds(), "peak_memory_bytes": peak_memory(runtime.device)},
+        environment=environment(runtime) | {"seed": job.recipe.seed, "created": _now()},
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

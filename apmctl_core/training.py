@@ -69,9 +69,7 @@ class Trainer:
         self._batch = batch
         self._objective = Compiled(self._weighted_loss, runtime)
 
-    def _weighted_loss(self, x: Tensor, draws: Tensor | None, target: Tensor, weight: Tensor) -> Tensor:
-        if draws is not None:
-            x = augment.apply(x, draws)
+    def _weighted_loss(self, x: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         with autocast(self._runtime.device, self._precision):
             logits = self.network(x)
         return (self._loss(logits.float(), target) * weight).sum()
@@ -126,8 +124,9 @@ class Trainer:
         for part, length in segments(len(picked), size, pad=bool(self._runtime.compile)):
             x, target = source.batch(picked[part])
             weight = padded(torch.full((len(x),), 1 / len(picked), device=x.device), length, zero=True)
-            part_draws = padded(draws[part], length).to(x.device) if draws is not None else None
-            loss = self._objective(padded(x, length), part_draws, padded(target, length), weight)
+            if draws is not None:
+                x = augment.apply(x, draws[part])
+            loss = self._objective(padded(x, length), padded(target, length), weight)
             loss.backward()
             total += loss.detach()
         self._optimiser.step()

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 
 from apmctl_core.config import DistillConfig, EvalConfig, ModelConfig, Recipe, TeacherConfig
-from apmctl_core.examples import segment_length
+from apmctl_core.data import Dataset
+from apmctl_core.examples import TensorSource, segment_length
 from apmctl_core.models.registry import build, depth_of
 from apmctl_core.runtime import Runtime, choose_precision, peak_memory
 from apmctl_core.seeding import Stream
 from apmctl_core.training import Schedule, Trainer, match_logits
-from apmctl_core.examples import TensorSource
 
 Shape = tuple[int, int, int]
 _TRAIN, _PULL, _FORWARD = 6, 4, 2  # floating-point operations per multiply-add: all gradients, inputs' only, none
@@ -28,6 +28,11 @@ class Task:
     num_classes: int
     train: int
     test: int
+
+
+def task_of(dataset: Dataset) -> Task:
+    """What the amount of work depends on, of a data set at hand."""
+    return Task(dataset.shape, dataset.num_classes, len(dataset.train), len(dataset.test))
 
 
 def multiply_adds(model: ModelConfig, shape: Shape, num_classes: int) -> float:

@@ -1,0 +1,79 @@
+"""The Typer app, its commands, and the way in and out of the process.
+
+Nothing here imports the engine's heavy parts: commands do that in their bodies, so that help is instant.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from apmctl import errors
+from apmctl.commands import artifacts, distill, doctor, evaluate, presets, relabel, teachers
+from apmctl.output import Sink
+from apmctl_core import __version__, interrupts
+from apmctl_core.errors import ConfigError
+
+app = typer.Typer(
+    name="apmctl",
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Distil an image data set once, keep the result as an artifact that can be trusted, measure it."""
+    if version:
+        Sink().result({}, f"apmctl {__version__}", "")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise ConfigError("no command is named", "`apmctl --help` lists them")
+
+
+MAKE = "Make and measure"
+KEEP = "What there is"
+ABOUT = "About"
+
+app.command("teachers", rich_help_panel=MAKE)(teachers.teachers)
+app.command("distill", rich_help_panel=MAKE)(distill.distill)
+app.command("relabel", rich_help_panel=MAKE)(relabel.relabel)
+app.command("eval", rich_help_panel=MAKE)(evaluate.evaluate)
+app.command("list", rich_help_panel=KEEP)(artifacts.list_)
+app.command("show", rich_help_panel=KEEP)(artifacts.show)
+app.command("verify", rich_help_panel=KEEP)(artifacts.verify)
+app.command("rm", rich_help_panel=KEEP)(artifacts.remove)
+app.command("presets", rich_help_panel=ABOUT)(presets.presets)
+app.command("doctor", rich_help_panel=ABOUT)(doctor.doctor)
+
+
+def main() -> None:
+    """The installed command: run, and leave with the exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; an error that nobody foresaw keeps its traceback."""
+    try:
+        interrupts.install()
+        code = app(args=list(arguments), prog_name="apmctl", standalone_mode=False)
+    except (Exception, KeyboardInterrupt) as e:
+        failure = errors.describe(e)
+        if failure is None:
+            raise
+        _sink(arguments).failure(failure)
+        return failure.exit_code
+    return code if isinstance(code, int) else errors.DONE
+
+
+def _sink(arguments: Sequence[str]) -> Sink:
+    """The sink for an error, whose command may never have got as far as reading its own options."""
+    return Sink(json="--json" in arguments)

@@ -1,0 +1,94 @@
+"""What goes wrong, as the shell tells it: one table from the type of an error to its exit code.
+
+Foreseen errors become one line of message and one of hint. Everything else keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import Any
+
+from apmctl_core import errors as core
+
+DONE = 0
+FAILED = 1
+USAGE = 2
+ARTIFACT = 3
+DATA = 4
+_SIGNALLED = 128
+
+# The first type that fits decides, so derived types stand before their bases.
+EXIT_CODES: tuple[tuple[type[core.ApmError], int], ...] = (
+    (core.ConfigError, USAGE),
+    (core.DeviceError, USAGE),
+    (core.ArtifactError, ARTIFACT),
+    (core.DataError, DATA),
+    (core.NetworkError, DATA),
+    (core.StoreError, FAILED),
+    (core.NumericsError, FAILED),
+    (core.ApmError, FAILED),
+)
+
+# What the file system refuses is foreseen wherever it happens, even where the engine has no better word for it.
+_DISK_HINTS = {
+    errno.ENOSPC: "make space, then give the same command again",
+    errno.EDQUOT: "make space within the quota, then give the same command again",
+    errno.EFBIG: "raise the limit on the size of files, then give the same command again",
+    errno.EROFS: "choose a place that can be written, e.g. with --store",
+    errno.EACCES: "check the permissions, or choose another place with --store",
+    errno.EPERM: "check the permissions, or choose another place with --store",
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A foreseen failure, ready to be told: each text is one line."""
+
+    type: str
+    message: str
+    hint: str
+    exit_code: int
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document that stands for a result that there is not."""
+        return {"error": {"type": self.type, "message": self.message, "hint": self.hint, "exit_code": self.exit_code}}
+
+
+def describe(error: BaseException) -> Failure | None:
+    """How to tell an error; None for one that nobody foresaw."""
+    if isinstance(error, core.Interrupted):
+        return _failure(error, error.message, error.hint, _SIGNALLED + error.signal)
+    if isinstance(error, KeyboardInterrupt):
+        return _failure(error, "interrupted", "the same command goes on from the last saved state", _SIGNALLED + 2)
+    if isinstance(error, core.ApmError):
+        return _failure(error, error.message, error.hint, exit_code_of(error))
+    if isinstance(error, OSError) and error.errno in _DISK_HINTS:
+        return _failure(error, str(error), _DISK_HINTS[error.errno], FAILED)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return _failure(error, f"out of memory: {error}", "bound it with a smaller --segment", FAILED)
+    return _usage(error)
+
+
+def exit_code_of(error: core.ApmError) -> int:
+    """The exit code of a foreseen error."""
+    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+
+
+def _usage(error: BaseException) -> Failure | None:
+    """What the parser refused. Its errors have no public base in all versions, but all of them format themselves."""
+    format_message = getattr(error, "format_message", None)
+    if format_message is None:
+        return None
+    context = getattr(error, "ctx", None)
+    command = getattr(context, "command_path", "apmctl")
+    message = _one_line(format_message())
+    return Failure("UsageError", message, f"`{command} --help` lists what there is", USAGE)
+
+
+def _failure(error: BaseException, message: str, hint: str, code: int) -> Failure:
+    return Failure(type(error).__name__, _one_line(message) or type(error).__name__, _one_line(hint), code)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

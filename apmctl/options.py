@@ -1,0 +1,133 @@
+"""The arguments and options that several commands share; none of them decides a result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from apmctl.output import Sink
+from apmctl.signature import Group, Values, option
+
+RUN_PANEL = "Where and how to run"
+OUTPUT_PANEL = "Output"
+SOURCE_PANEL = "Settings from elsewhere"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where artifacts are kept and what computes; none of it decides a result."""
+
+    store: Path
+    device: str
+    compile: bool | None
+    segment: int
+    wait: bool
+    data: Path | None
+
+
+DatasetArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="DATASET", help="A known name (digits, cifar10, ...), hf:owner/name, or a folder.", show_default=False
+    ),
+]
+SetArgument = Annotated[str, typer.Argument(metavar="SET", help="A name, name@id, the start of an id, or a path.")]
+RefArgument = Annotated[str, typer.Argument(metavar="REF", help="A name, name@id, the start of an id, or a path.")]
+NameOption = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="Name of the artifact.", rich_help_panel=OUTPUT_PANEL)
+]
+PoolOption = Annotated[
+    str | None,
+    typer.Option("--teachers", metavar="POOL", help="The pool to use.", rich_help_panel=SOURCE_PANEL),
+]
+DryRunOption = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Print what would run, its id, time and memory.", rich_help_panel=OUTPUT_PANEL),
+]
+
+_JSON = option("json", bool, "--json", default=False, help="Print one JSON document.", rich_help_panel=OUTPUT_PANEL)
+_QUIET = option(
+    "quiet", bool, "--quiet", "-q", default=False, help="Print the bare essential.", rich_help_panel=OUTPUT_PANEL
+)
+_STORE = option(
+    "store",
+    Path | None,
+    "--store",
+    metavar="DIR",
+    envvar="APMCTL_HOME",
+    show_envvar=False,
+    help="Where artifacts are kept [default: $APMCTL_HOME, else the user's data folder].",
+    rich_help_panel=RUN_PANEL,
+)
+_DEVICE = option(
+    "device",
+    str,
+    "--device",
+    default="auto",
+    metavar="auto|cpu|cuda|mps",
+    help="What computes [default: auto].",
+    rich_help_panel=RUN_PANEL,
+)
+_COMPILE = option(
+    "compile",
+    bool | None,
+    "--compile/--no-compile",
+    help="Use torch.compile [default: where it pays].",
+    rich_help_panel=RUN_PANEL,
+)
+_NO_WAIT = option(
+    "no_wait",
+    bool,
+    "--no-wait",
+    default=False,
+    help="Leave at once where another process makes the same artifact.",
+    rich_help_panel=RUN_PANEL,
+)
+_SEGMENT = option(
+    "segment",
+    int,
+    "--segment",
+    default=0,
+    metavar="N",
+    help="Most images in one forward pass; bounds memory and changes no result [default: 0, all].",
+    rich_help_panel=RUN_PANEL,
+)
+_DATA = option(
+    "data",
+    Path | None,
+    "--data",
+    metavar="DIR",
+    help="Where the data set lies on disk: parquet as on the Hub, or torchvision's files.",
+    rich_help_panel=RUN_PANEL,
+)
+OUTPUT = Group("out", (_JSON, _QUIET), lambda v: Sink(json=v["json"], quiet=v["quiet"]))
+STORE = Group("store", (_STORE,), lambda v: store_root(v["store"]))
+
+
+def machine(*, segment: bool = False) -> Group:
+    """The options of a command that computes."""
+    params = (_DATA, _STORE, _DEVICE, _COMPILE, *((_SEGMENT,) if segment else ()), _NO_WAIT)
+    return Group("machine", params, _machine)
+
+
+def _machine(values: Values) -> Machine:
+    return Machine(
+        store=store_root(values["store"]),
+        device=values["device"],
+        compile=values["compile"],
+        segment=values.get("segment", 0),
+        wait=not values["no_wait"],
+        data=values["data"],
+    )
+
+
+def store_root(given: Path | None) -> Path:
+    """The store that was named, else the one of this user."""
+    if given is not None:
+        return given.expanduser()
+    import platformdirs
+
+    return platformdirs.user_data_path("apmctl", appauthor=False)

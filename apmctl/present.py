@@ -1,0 +1,246 @@
+"""What commands hand to the sink: the JSON documents of artifacts and results, and the same as text for people."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from apmctl.output import Sink
+from apmctl.text import clean, duration, number, pairs, size, table
+from apmctl_core.errors import ApmError, ArtifactError
+
+if TYPE_CHECKING:
+    from apmctl_core.artifacts.artifact import Artifact
+    from apmctl_core.artifacts.store import Run
+    from apmctl_core.pipeline import Outcome
+
+Document = dict[str, Any]
+
+
+def identity(artifact: Artifact) -> Document:
+    """An artifact as every JSON document names it."""
+    return {"kind": artifact.kind, "id": artifact.id, "name": artifact.name, "path": artifact.path}
+
+
+# --- commands that make an artifact ------------------------------------------------------------------------------
+
+
+def deliver_made(out: Sink, command: str, outcome: Outcome) -> None:
+    """The result of a command that made or found an artifact."""
+    artifact = outcome.artifact
+    document = {
+        "command": command,
+        "artifact": identity(artifact) | {"reused": outcome.reused},
+        "metrics": outcome.metrics,
+        "elapsed_s": outcome.elapsed_s,
+        "peak_memory_bytes": outcome.peak_memory_bytes,
+    }
+    out.result(document, _made(outcome), artifact.ref)
+
+
+def _made(outcome: Outcome) -> str:
+    artifact = outcome.artifact
+    lines: list[tuple[str, object]] = [("path", artifact.path)]
+    if "preview.png" in artifact.manifest.files:
+        lines.append(("preview", artifact.path / "preview.png"))
+    lines += readings(outcome.metrics)
+    return f"{_headline(outcome)}\n{pairs(lines, indent=2)}\n{_cost(outcome)}"
+
+
+def _headline(outcome: Outcome) -> str:
+    found = ", found as it was made before" if outcome.reused else ""
+    return f"{outcome.artifact.kind} {clean(outcome.artifact.ref)}{found}"
+
+
+def _cost(outcome: Outcome) -> str:
+    return f"{duration(outcome.elapsed_s)}, peak memory {size(outcome.peak_memory_bytes)}"
+
+
+def readings(metrics: Mapping[str, Any]) -> list[tuple[str, object]]:
+    """Metrics as pairs of a label and a value that people read."""
+    return [(name.replace("_", " "), _reading(name, value)) for name, value in metrics.items()]
+
+
+def _reading(name: str, value: Any) -> object:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    if name.endswith("bytes"):
+        return size(value)
+    return duration(value) if name == "seconds" else number(value)
+
+
+# --- evaluation --------------------------------------------------------------------------------------------------
+
+
+def deliver_results(out: Sink, outcome: Outcome) -> None:
+    """The result of `eval`: a row for each network and kind of labels."""
+    rows: Sequence[Document] = outcome.metrics["results"]
+    artifact = identity(outcome.artifact) | {"reused": outcome.reused, "set": outcome.metrics.get("set")}
+    document = {"command": "eval", "artifact": artifact, "results": rows}
+    human = f"{_headline(outcome)}\n{results(rows)}\n{_cost(outcome)}"
+    out.result(document, human, "\n".join(f"{row['accuracy_mean']:.4f}" for row in rows))
+
+
+def results(rows: Sequence[Document]) -> str:
+    """The table of an evaluation, in per cent, with the protocol below it.
+
+    Raises ArtifactError for rows that `eval` has not written: a report may come from anywhere.
+    """
+    headers = ("network", "labels", "distilled", "random", "difference")
+    try:
+        cells = [(row["arch"], row["labels"], *_accuracies(row)) for row in rows]
+        protocols = list(dict.fromkeys(_protocol(row["protocol"]) for row in rows))
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise ArtifactError("the results of the report are damaged", "remove it and evaluate the set again") from e
+    return "\n".join(["accuracy in per cent on the test split", table(headers, cells, right=(2, 3, 4)), *protocols])
+
+
+def _accuracies(row: Document) -> tuple[str, str, str]:
+    own, random = row["accuracy_mean"], row["random_accuracy_mean"]
+    if random is None:
+        return _mean_std(own, row["accuracy_std"]), "-", "-"
+    return (
+        _mean_std(own, row["accuracy_std"]),
+        _mean_std(random, row["random_accuracy_std"]),
+        f"{100 * (own - random):+.1f}",
+    )
+
+
+def _mean_std(mean: float, std: float) -> str:
+    return f"{100 * mean:.1f} ± {100 * std:.1f}"
+
+
+def _protocol(protocol: Mapping[str, Any]) -> str:
+    texts = (f"{name.replace('_', ' ')} {value}" for name, value in protocol.items())
+    return clean("protocol: " + ", ".join(texts))
+
+
+# --- what there is -----------------------------------------------------------------------------------------------
+
+
+def listed(artifact: Artifact, accuracy: float | None) -> Document:
+    """An artifact as `list` tells of it."""
+    return identity(artifact) | {
+        "dataset": artifact.manifest.data.get("dataset"),
+        "size_bytes": artifact.size,
+        "accuracy": accuracy,
+        "created": artifact.manifest.environment.get("created"),
+    }
+
+
+def unfinished(run: Run) -> Document:
+    """An unfinished run as `list` tells of it."""
+    return {
+        "kind": run.kind,
+        "id": run.id,
+        "name": run.name,
+        "path": run.path,
+        "running": run.running,
+        "progress": run.progress,
+    }
+
+
+def inventory(artifacts: Sequence[Document], runs: Sequence[Document]) -> str:
+    """The tables of `list`."""
+    parts = []
+    if artifacts:
+        headers = ("kind", "artifact", "data", "size", "accuracy", "created")
+        parts.append(table(headers, [_listed_row(a) for a in artifacts], right=(3, 4)))
+    if runs:
+        parts.append(table(("unfinished", "artifact", "progress", "state"), [_run_row(r) for r in runs]))
+    return "\n\n".join(parts) or "nothing yet; `apmctl distill digits --ipc 1` makes a first set"
+
+
+def _listed_row(a: Document) -> tuple[str, ...]:
+    accuracy = "-" if a["accuracy"] is None else f"{100 * a['accuracy']:.1f}"
+    created = str(a["created"] or "-")[:16].replace("T", " ")
+    return a["kind"], f"{a['name']}@{a['id']}", str(a["dataset"]), size(a["size_bytes"]), accuracy, created
+
+
+def _run_row(r: Document) -> tuple[str, ...]:
+    state = "running" if r["running"] else "stopped; the same command goes on"
+    return r["kind"], f"{r['name']}@{r['id']}", _progress(r["progress"]), state
+
+
+def _progress(progress: Mapping[str, Any] | None) -> str:
+    if not progress or not {"done", "total", "unit"} <= progress.keys():
+        return "-"
+    return f"{progress['done']}/{progress['total']} {progress['unit']}s"
+
+
+def accuracy_of(artifact: Artifact, reports: Mapping[str, Artifact]) -> float | None:
+    """The first accuracy that is known of an artifact: a pool's own, a set's by `reports` (its id -> its report)."""
+    if artifact.kind == "pool":
+        return _fraction(artifact.manifest.metrics.get("test_accuracy_mean"))
+    report = artifact if artifact.kind == "report" else reports.get(artifact.id)
+    rows = report_rows(report) if report is not None else []
+    return _fraction(rows[0].get("accuracy_mean")) if rows else None
+
+
+def report_rows(report: Artifact) -> list[Document]:
+    """The rows of a report; none where it cannot be read, which `verify` is there to say."""
+    from apmctl_core.artifacts.reports import load_report
+
+    with contextlib.suppress(ApmError):
+        return list(load_report(report)["results"])
+    return []
+
+
+def _fraction(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def shown(artifact: Artifact) -> Document:
+    """An artifact as `show` tells of it: all of its manifest, and of a report its rows."""
+    m = artifact.manifest
+    document = {
+        "artifact": identity(artifact),
+        "recipe": m.recipe,
+        "inputs": m.inputs,
+        "data": m.data,
+        "metrics": m.metrics,
+        "files": m.files,
+        "environment": m.environment,
+    }
+    return document | ({"results": report_rows(artifact)} if artifact.kind == "report" else {})
+
+
+def description(artifact: Artifact) -> str:
+    """The same for people."""
+    m = artifact.manifest
+    files = [(name, f"{size(entry.size)}, sha256 {entry.sha256[:12]}") for name, entry in sorted(m.files.items())]
+    data = {"data": m.data.get("dataset"), "shape": _shape(m.data), "classes": len(m.classes)}
+    sections: list[tuple[str, Sequence[tuple[str, object]]]] = [
+        ("recipe", flat(m.recipe)),
+        ("inputs", list(m.inputs.items())),
+        ("metrics", readings(m.metrics)),
+        ("files", files),
+        ("made on", flat(m.environment)),
+    ]
+    parts = [f"{artifact.kind} {clean(artifact.ref)}", pairs([("path", artifact.path), *data.items()], indent=2)]
+    parts += [f"{title}\n{pairs(values, indent=2)}" for title, values in sections if values]
+    if artifact.kind == "report":
+        parts.append(results(report_rows(artifact)))
+    return "\n".join(parts)
+
+
+def soundness(artifact: Artifact) -> str:
+    """What `verify` says of a sound artifact."""
+    files = f"{len(artifact.manifest.files)} files, {size(artifact.size)}"
+    return f"{artifact.kind} {clean(artifact.ref)} is sound: {files}"
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, object]]:
+    """Nested tables as pairs of a dotted key and a value."""
+    found: list[tuple[str, object]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found += flat(value, f"{prefix}{key}.")
+        else:
+            found.append((prefix + key, ", ".join(map(str, value)) if isinstance(value, list) else value))
+    return found
+
+
+def _shape(data: Mapping[str, Any]) -> str:
+    return " x ".join(map(str, data["shape"]))

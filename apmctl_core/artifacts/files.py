@@ -1,0 +1,223 @@
+"""Files that are whole or not there: atomic writing, bounded reading, and one error for every trouble of a disk."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from io import BufferedReader
+from pathlib import Path
+from typing import BinaryIO
+
+from apmctl_core.errors import ArtifactError, StoreError
+
+TEMPORARY = ".tmp"  # ending of dot files that are being written; a killed process leaves them behind
+DAMAGED_HINT = "get a fresh copy of it, or remove it with `apmctl rm` and make it again"
+
+# No links, and no waiting for whoever may write into a pipe; Windows has neither flag.
+_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+_CAUSES = {
+    errno.ENOSPC: ("the disk is full", "make space; the same command then goes on where it stopped"),
+    errno.EDQUOT: ("your quota is used up", "make space; the same command then goes on where it stopped"),
+    errno.EFBIG: ("a file would be larger than allowed", "raise `ulimit -f`; the same command then goes on"),
+    errno.EROFS: ("the file system is read-only", "choose another store with --store DIR"),
+    errno.EACCES: ("permission denied", "change its permissions, or choose another store with --store DIR"),
+    errno.EPERM: ("permission denied", "change its permissions, or choose another store with --store DIR"),
+    errno.ENOTDIR: ("not a directory", "choose another store with --store DIR"),
+    errno.ENAMETOOLONG: ("the path is too long", "choose a store with a shorter path, or a shorter name"),
+}
+
+
+def store_error(error: OSError, path: Path, doing: str) -> StoreError:
+    """The StoreError that says in a user's words what the system refused to do with `path`."""
+    cause, hint = _CAUSES.get(error.errno or 0, (error.strerror or str(error), "check the disk that the store is on"))
+    return StoreError(f"cannot {doing} {path}: {cause}", hint)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path, doing: str = "write") -> Iterator[None]:
+    """Turn every OSError of the block into a StoreError about `path`."""
+    try:
+        yield
+    except OSError as e:
+        raise store_error(e, path, doing) from e
+
+
+@contextlib.contextmanager
+def atomic(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
+    """A file to write that appears under `path` when the block is done, flushed to the disk, or not at all.
+
+    What was at `path` is kept at `previous` if that is given. Raises StoreError where the disk refuses.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    with disk_errors(path):
+        try:
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            # Between these two renames only `previous` is there: a reader that misses the one takes the other.
+            if previous is not None and path.exists():
+                path.replace(previous)
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a small file atomically. Raises StoreError."""
+    with atomic(path) as file:
+        file.write(data)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents, whoever else may be removing empty ones meanwhile. Raises StoreError."""
+    with disk_errors(path, "make"):
+        for _ in range(20):
+            with contextlib.suppress(FileNotFoundError):
+                path.mkdir(parents=True, exist_ok=True)
+                return
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder's entries to the disk, where the system can. Raises StoreError."""
+    with disk_errors(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError as e:
+            if e.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # not every file system can
+                raise
+        finally:
+            os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file's content to the disk. Raises StoreError."""
+    with disk_errors(path), path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def open_regular(path: Path) -> Iterator[BufferedReader]:
+    """An ordinary file for reading: never a link, a pipe or a device, any of which a stranger may have put there.
+
+    Raises ArtifactError where it is missing or no ordinary file, StoreError where it cannot be read.
+    """
+    with disk_errors(path, "read"):
+        try:
+            descriptor = os.open(path, _READ)
+        except FileNotFoundError as e:
+            raise ArtifactError(f"{path} is missing", DAMAGED_HINT) from e
+        except OSError as e:
+            if e.errno in (errno.ELOOP, errno.ENXIO):
+                raise ArtifactError(f"{path} is not an ordinary file", DAMAGED_HINT) from e
+            raise
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise ArtifactError(f"{path} is not an ordinary file", DAMAGED_HINT)
+        with os.fdopen(descriptor, "rb") as file:
+            yield file
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """The content of an ordinary file of at most `limit` bytes. Raises ArtifactError, StoreError."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        data = b"" if size > limit else file.read(size + 1)
+    if max(size, len(data)) > limit:  # it may be growing
+        raise ArtifactError(f"{path} is larger than {limit} bytes", DAMAGED_HINT)
+    return data
+
+
+def regular_size(path: Path) -> int | None:
+    """The size of an ordinary file, or None where there is none (links are not followed)."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def is_there(path: Path) -> bool:
+    """Whether an ordinary file is at `path`, which may be any text a user typed."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is at `path`, which may be any text a user typed. Raises StoreError for lack of permission."""
+    try:
+        return path.is_dir()
+    except PermissionError as e:
+        raise store_error(e, path, "read") from e
+    except (OSError, ValueError):
+        return False
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of an ordinary file, read in pieces. Raises ArtifactError, StoreError."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a folder with its content, or a file; one that is gone already is no error. Raises StoreError."""
+    with disk_errors(path, "remove"):
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except FileNotFoundError:  # somebody else is removing it, too
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_empty(*folders: Path) -> None:
+    """Remove those of `folders` that are empty, in this order."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def subfolders(path: Path) -> list[Path]:
+    """The folders in a folder, sorted; none where it is missing. Links are not followed. Raises StoreError."""
+    with disk_errors(path, "read"):
+        try:
+            with os.scandir(path) as entries:
+                return sorted(Path(e.path) for e in entries if e.is_dir(follow_symlinks=False))
+        except FileNotFoundError:
+            return []
+
+
+def require_space(root: Path, needed: int) -> None:
+    """Raise StoreError where the disk of `root`, which need not exist yet, has less than `needed` bytes free."""
+    folder = root.absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    with disk_errors(root, "read"):
+        free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise StoreError(
+            f"the disk of {root} has {_size(free)} free, {_size(needed)} are needed",
+            "make space, or choose another store with --store DIR",
+        )
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

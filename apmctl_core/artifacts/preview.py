@@ -1,0 +1,106 @@
+"""The contact sheet of a set: a row of images a class, in pixel space, the class names beside them."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from apmctl_core.values import DistilledSet
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_CLASSES = 20
+MAX_IMAGES = 10
+_TILE = 64  # pixels that small images are enlarged to, about
+_LARGEST = 128  # pixels that large images are reduced to, at most
+_GAP = 2
+_LETTERS = 24
+
+
+def preview_png(distilled: DistilledSet) -> bytes:
+    """A PNG of at most 20 classes (spread evenly over all) times 10 images; the same bytes for the same set."""
+    chosen = chosen_classes(len(distilled.classes))
+    rows = [_row(distilled, k) for k in chosen]
+    sheet = _sheet(rows)
+    return _encode(_with_names(sheet, [_short(distilled.classes[k]) for k in chosen], len(rows)))
+
+
+def chosen_classes(count: int) -> list[int]:
+    """The classes that are shown out of `count`."""
+    if count <= MAX_CLASSES:
+        return list(range(count))
+    return [i * count // MAX_CLASSES for i in range(MAX_CLASSES)]
+
+
+def _row(distilled: DistilledSet, k: int) -> Tensor:
+    """The first images of class `k` as uint8 (n, 3, h, w), n up to 10."""
+    index = (distilled.labels == k).nonzero().flatten()[:MAX_IMAGES]
+    if len(index) == 0:
+        return torch.empty(0, 3, *_tile_size(distilled.shape), dtype=torch.uint8)
+    pixels = distilled.preprocessing.inverse(distilled.images[index]).clamp(0, 1)
+    rgb = pixels if pixels.shape[1] == 3 else pixels.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    return _resize((rgb * 255).round()).to(torch.uint8)
+
+
+def _factors(shape: tuple[int, int, int]) -> tuple[int, int]:
+    """By what integer images are enlarged, and by what they are reduced."""
+    side = max(shape[1:])
+    return max(1, _TILE // side), -(-side // _LARGEST)
+
+
+def _tile_size(shape: tuple[int, int, int]) -> tuple[int, int]:
+    up, down = _factors(shape)
+    return max(1, shape[1] // down) * up, max(1, shape[2] // down) * up
+
+
+def _resize(images: Tensor) -> Tensor:
+    up, down = _factors((3, *images.shape[2:]))
+    kernel = (min(down, images.shape[2]), min(down, images.shape[3]))
+    if down > 1:
+        images = functional.avg_pool2d(images, kernel).round()
+    return images.repeat_interleave(up, 2).repeat_interleave(up, 3)
+
+
+def _sheet(rows: list[Tensor]) -> Tensor:
+    """White (3, height, width) uint8 with the rows below each other, a gap around each tile."""
+    columns = max(1, *(len(row) for row in rows)) if rows else 1
+    h, w = rows[0].shape[2:]
+    sheet = torch.full((3, len(rows) * (h + _GAP) + _GAP, columns * (w + _GAP) + _GAP), 255, dtype=torch.uint8)
+    for r, row in enumerate(rows):
+        for c, image in enumerate(row):
+            top, left = _GAP + r * (h + _GAP), _GAP + c * (w + _GAP)
+            sheet[:, top : top + h, left : left + w] = image
+    return sheet
+
+
+def _short(name: str) -> str:
+    # The font that every Pillow has knows Latin letters alone.
+    plain = name.encode("ascii", "replace").decode()
+    return plain if len(plain) <= _LETTERS else plain[: _LETTERS - 1] + "~"
+
+
+def _with_names(sheet: Tensor, names: list[str], rows: int) -> Image:
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default()
+    boxes = [font.getbbox(name) for name in names]
+    margin = int(max(box[2] for box in boxes)) + 8
+    height, width = sheet.shape[1:]
+    canvas = Image.new("RGB", (margin + width, height), "white")
+    canvas.paste(Image.fromarray(sheet.permute(1, 2, 0).contiguous().numpy()), (margin, 0))
+    draw = ImageDraw.Draw(canvas)
+    step = (height - _GAP) / rows
+    for r, (name, box) in enumerate(zip(names, boxes, strict=True)):
+        draw.text((4, round(_GAP + (r + 0.5) * step - (box[1] + box[3]) / 2)), name, fill="black", font=font)
+    return canvas
+
+
+def _encode(image: Image) -> bytes:
+    out = io.BytesIO()
+    image.save(out, format="PNG")
+    return out.getvalue()

@@ -1,0 +1,127 @@
+"""States of an unfinished run: under each name the newest and the one before, each with a checksum of its own.
+
+A state is one safetensors file whose metadata hold plain values as JSON. A newest file that a dying machine has torn
+does not agree with its checksum, and the one before it is taken instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from apmctl_core.artifacts import header as headers
+from apmctl_core.artifacts import strict_json
+from apmctl_core.artifacts.files import remove_tree
+from apmctl_core.errors import ArtifactError, NumericsError
+from apmctl_core.events import Emit, Note, silent
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_NEWEST, _PREVIOUS = ".state.safetensors", ".state.prev.safetensors"
+_KEY = "apmctl"  # one entry alone: the order of several is not fixed by every writer
+
+
+def save(folder: Path, name: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    """Write the state `name` atomically, keeping the one before.
+
+    Raises StoreError where the disk refuses (both states are then what they were), NumericsError for a NaN in `meta`.
+    """
+    from apmctl_core.artifacts import tensors as io
+
+    newest, previous = _paths(folder, name)
+    try:
+        text = json.dumps(dict(meta), sort_keys=True, allow_nan=False)
+    except ValueError as e:
+        raise NumericsError(f"the state {name!r} has a number that is not finite", "the last good state is kept") from e
+    envelope = {"meta": text, "sha256": _checksum(tensors, text)}
+    io.write(newest, tensors, {_KEY: json.dumps(envelope)}, previous=previous)
+
+
+def load(folder: Path, name: str, emit: Emit = silent) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The newest state `name` that is whole, or None. Says in a Note when that is not the newest there is."""
+    for path in _paths(folder, name):
+        if not path.exists():
+            continue
+        try:
+            return _load(path)
+        except ArtifactError as e:
+            emit(Note(text=f"a saved state cannot be used, an older one may be: {e.message}", level="warning"))
+    return None
+
+
+def clear(folder: Path, name: str) -> None:
+    """Remove both generations of the state `name`. Raises StoreError."""
+    for path in reversed(_paths(folder, name)):  # the newest last: an older state alone would be taken for the newest
+        remove_tree(path)
+
+
+def files(folder: Path) -> list[Path]:
+    """The files of all states in a folder, the latest first."""
+    found = [p for p in folder.glob("*.safetensors") if p.name.endswith((_NEWEST, _PREVIOUS))]
+    return sorted(found, key=_modified, reverse=True)
+
+
+def progress(folder: Path) -> dict[str, Any] | None:
+    """What the latest readable state says under `progress` (done, total, unit), without reading any tensor."""
+    for path in files(folder):
+        try:
+            meta, _ = _meta(headers.read_header(path), path)
+        except ArtifactError:
+            continue
+        found = meta.get("progress")
+        if isinstance(found, dict) and _is_progress(found):
+            return found
+    return None
+
+
+def _is_progress(value: dict[str, Any]) -> bool:
+    numbers = [value.get("done"), value.get("total")]
+    return all(type(n) in (int, float) for n in numbers) and isinstance(value.get("unit"), str)
+
+
+def _modified(path: Path) -> tuple[int, str]:
+    try:
+        return path.stat().st_mtime_ns, path.name
+    except OSError:
+        return 0, path.name
+
+
+def _paths(folder: Path, name: str) -> tuple[Path, Path]:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} cannot name a state")
+    return folder / f"{name}{_NEWEST}", folder / f"{name}{_PREVIOUS}"
+
+
+def _meta(header: headers.Header, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    what = f"the state {path}"
+    envelope = strict_json.parse_object(header.metadata.get(_KEY, "").encode(), what)
+    if sorted(envelope) != ["meta", "sha256"] or not isinstance(envelope["meta"], str):
+        raise ArtifactError(f"{what} has no checksum")
+    return strict_json.parse_object(envelope["meta"].encode(), what), envelope
+
+
+def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    from apmctl_core.artifacts import tensors as io
+
+    tensors, metadata = io.read(path)
+    meta, envelope = _meta(headers.Header({}, metadata), path)
+    if envelope["sha256"] != _checksum(tensors, envelope["meta"]):
+        raise ArtifactError(f"the state {path} does not agree with its checksum")
+    return tensors, meta
+
+
+def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
+    from apmctl_core.artifacts import tensors as io
+
+    total = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        total.update(f"\0{name}\0{io.dtype_name(tensor)}\0{list(tensor.shape)}\0".encode())
+        total.update(io.raw_bytes(tensor))
+    return total.hexdigest()

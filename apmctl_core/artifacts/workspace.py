@@ -1,0 +1,215 @@
+"""Where a run works: a hidden folder beside its artifact's, which one rename makes the artifact."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from apmctl_core.artifacts import files, states
+from apmctl_core.artifacts import manifest as manifests
+from apmctl_core.artifacts.artifact import Artifact, open_artifact, open_stored
+from apmctl_core.artifacts.manifest import FileEntry, Manifest
+from apmctl_core.artifacts.strict_json import printable
+from apmctl_core.errors import ArtifactError, StoreError
+from apmctl_core.events import Emit, silent
+from apmctl_core.interrupts import shielded
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PARTIAL = ".partial"
+TRASH = ".trash"
+
+
+def partial_name(id: str) -> str:
+    """The folder name of an unfinished run."""
+    return f".{id}{PARTIAL}"
+
+
+def discard(path: Path) -> None:
+    """Remove a folder of a store: out of sight by one rename, then deleted. Raises StoreError."""
+    trash = path.with_name(f".{path.name.lstrip('.')}.{secrets.token_hex(4)}{TRASH}")
+    with files.disk_errors(path, "remove"):
+        try:
+            path.rename(trash)
+        except FileNotFoundError:
+            return
+    files.remove_tree(trash)
+
+
+def _loggable(value: Any) -> Any:
+    """A history is read by strangers, too: nothing in it that `strict_json` refuses."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return printable(value) if isinstance(value, str) else value
+
+
+def _cut_torn_line(file: BinaryIO) -> None:
+    """Drop the end of a file of lines that a killed process left unfinished."""
+    end = file.seek(0, os.SEEK_END)
+    if end:
+        file.seek(end - 1)
+        if file.read(1) != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+
+
+class Workspace:
+    """The folder of one run, made when it is first needed; use it through `Store.workspace`.
+
+    `existing` is the finished artifact, if there was one when the lock was obtained: then there is nothing to do.
+    """
+
+    def __init__(self, kind_folder: Path, kind: str, name: str, id: str, emit: Emit = silent) -> None:
+        self.kind = kind
+        self.name = name
+        self.id = id
+        self.existing: Artifact | None = None
+        self._kind_folder = kind_folder
+        self._folder = kind_folder / name / partial_name(id)
+        self._emit = emit
+
+    @property
+    def path(self) -> Path:
+        """The folder, which exists from now on. Raises StoreError."""
+        files.make_folder(self._folder)
+        return self._folder
+
+    @property
+    def resumed(self) -> bool:
+        """Whether there is a state to go on from."""
+        return bool(states.files(self._folder))
+
+    # --- what a run keeps while it works
+
+    def save_state(self, name: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Keep a state under `name`, and the one before it. Raises StoreError; both are then what they were.
+
+        `meta` is plain JSON; its `progress` (done, total, unit) is what `Store.runs` shows.
+        """
+        states.save(self.path, name, tensors, meta)
+
+    def load_state(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The newest whole state of that name, or None."""
+        return states.load(self._folder, name, self._emit)
+
+    def clear_state(self, name: str) -> None:
+        """Forget the state of that name."""
+        states.clear(self._folder, name)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file of the artifact atomically. Raises StoreError, ValueError for a name that its kind lacks."""
+        if not manifests.is_file_of(self.kind, name):
+            raise ValueError(f"a {self.kind} has no file {name!r}")
+        files.write_bytes(self.path / name, data)
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append a line of plain values to events.jsonl; numbers that are not finite become null. Raises StoreError."""
+        path = self.path / "events.jsonl"
+        line = json.dumps({k: _loggable(v) for k, v in record.items()}, allow_nan=False).encode() + b"\n"
+        with files.disk_errors(path), path.open("ab+") as file:
+            _cut_torn_line(file)
+            file.write(line)
+
+    # --- the end of a run
+
+    def publish(self, draft: Manifest) -> Artifact:
+        """Make the artifact of the files in the folder: hashed, flushed, and moved to its place by one rename.
+
+        If the draft lists files already (as one from elsewhere does), they must be the ones here. An artifact that is
+        there already, and sound, is kept instead. Raises ArtifactError, StoreError.
+        """
+        if (draft.kind, draft.id, draft.name) != (self.kind, self.id, self.name):
+            raise ValueError(f"{draft.kind} {draft.name}@{draft.id} is not what this workspace is for")
+        with files.disk_errors(self._folder):
+            entries = self._entries()
+        if draft.files and draft.files != entries:
+            odd = sorted(n for n in draft.files | entries if draft.files.get(n) != entries.get(n))
+            raise ArtifactError(f"{odd[0]} of {draft.name} is not what its manifest says", files.DAMAGED_HINT)
+        manifest = dataclasses.replace(draft, files=entries)
+        data = manifests.dumps(manifest)
+        with shielded():
+            files.write_bytes(self._folder / manifests.FILE_NAME, data)
+            with files.disk_errors(self._folder):
+                self.existing = self._move()
+        return self.existing
+
+    def _entries(self) -> dict[str, FileEntry]:
+        names = sorted(p.name for p in self.path.iterdir() if manifests.is_file_of(self.kind, p.name))
+        entries = {}
+        for name in names:
+            path = self._folder / name
+            files.sync_file(path)
+            entries[name] = FileEntry(files.sha256_of(path), path.stat().st_size)
+        return entries
+
+    def _move(self) -> Artifact:
+        """Sweep what is no part of the artifact, and give the folder its final name."""
+        target = self._kind_folder / self.name / self.id
+        if target.exists():
+            try:
+                return open_stored(target, self.kind)
+            except ArtifactError:
+                discard(target)  # it cannot be used, and what replaces it is at hand
+        manifest = manifests.read(self._folder)
+        for path in self._folder.iterdir():
+            if path.name not in manifest.files and path.name != manifests.FILE_NAME:
+                files.remove_tree(path)
+        files.sync_folder(self._folder)
+        with files.disk_errors(target):
+            self._folder.rename(target)
+        files.sync_folder(target.parent)
+        return Artifact(target, manifest)
+
+    # --- the beginning and the end of its use, under the lock
+
+    def enter(self, existing: Artifact | None) -> None:
+        """Take over what an earlier run of the same id left, whatever it was called, and sweep its leftovers."""
+        with files.disk_errors(self._folder):
+            self._adopt()
+            self.existing = existing or self._complete()
+            for path in self._folder.glob(f".*{files.TEMPORARY}"):
+                files.remove_tree(path)
+
+    def _adopt(self) -> None:
+        for folder in files.subfolders(self._kind_folder):
+            found = folder / partial_name(self.id)
+            if folder.name == self.name or not found.is_dir():
+                continue
+            if self._folder.exists():
+                discard(found)
+            else:
+                with files.disk_errors(found, "rename"):
+                    found.rename(self.path)  # over the empty folder that this makes
+            files.remove_empty(folder)
+
+    def _complete(self) -> Artifact | None:
+        """Publish a folder that a process was killed over between its manifest and the rename."""
+        path = self._folder / manifests.FILE_NAME
+        if not path.exists():
+            return None
+        try:
+            found = open_artifact(self._folder, self.kind)
+            whole = found.id == self.id and found.name == self.name
+            if whole and all(files.sha256_of(found.file(n)) == e.sha256 for n, e in found.manifest.files.items()):
+                return self._move()
+        except ArtifactError:  # the run goes on from its states, if it has any
+            pass
+        files.remove_tree(path)
+        return None
+
+    def leave(self) -> None:
+        """Remove the folder unless something is kept in it to go on from, and the folders above if they are empty."""
+        # What cannot be removed is swept by the next run; an error that led here matters more.
+        with contextlib.suppress(OSError, StoreError):
+            kept = self.resumed or (self._folder / manifests.FILE_NAME).exists()
+            if self._folder.is_dir() and (self.existing is not None or not kept):
+                discard(self._folder)
+        files.remove_empty(self._folder, self._folder.parent, self._kind_folder)

@@ -1,0 +1,21 @@
+"""Data sets: a name or a path in, uint8 images and labels out, decoded once and memory-mapped afterwards.
+
+`preprocessing` is not imported here: finding and reading a cached data set needs numpy alone, not torch.
+"""
+
+from apmctl_core.data.dataset import Dataset, Split, release
+from apmctl_core.data.loading import find_cached, find_fingerprint, load
+from apmctl_core.data.sampling import stratified_sample
+from apmctl_core.data.spec import KNOWN, Spec
+
+__all__ = [
+    "KNOWN",
+    "Dataset",
+    "Spec",
+    "Split",
+    "find_cached",
+    "find_fingerprint",
+    "load",
+    "release",
+    "stratified_sample",
+]

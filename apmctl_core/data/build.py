@@ -1,0 +1,163 @@
+"""Decode an opened source into a cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from apmctl_core.data import cache
+from apmctl_core.data.decode import ColourFound, Decoded, Format, Undecodable, decode, in_order, look, refusal, workers
+from apmctl_core.data.labels import Assembled, Part
+from apmctl_core.data.rows import Payload, Rows
+from apmctl_core.data.spec import Spec
+from apmctl_core.errors import DataError
+from apmctl_core.events import Emit, Note, Progress
+
+_LOOK_AT = 256  # images that decide whether a set is grey
+_TASK = 64  # images that one thread decodes at a time
+_MAX_IMAGE_BYTES = 64 << 20
+
+
+@dataclass
+class _Tally:
+    """What happened so far, and when to speak of it again."""
+
+    total: int
+    done: int = 0
+    grey: int = 0
+    resized: int = 0
+    spoken: int = 0
+
+    def add(self, batch: Decoded, emit: Emit) -> None:
+        self.done += len(batch.images)
+        self.grey += batch.grey
+        self.resized += batch.resized
+        if self.done - self.spoken >= max(1000, self.total // 100) or self.done == self.total:
+            self.spoken = self.done
+            emit(Progress(stage="data", done=self.done, total=self.total, unit="images"))
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    # Pillow warns on stderr about odd files; what matters is raised or noted.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def choose_format(rows: Rows, spec: Spec | None, resolution: int | None) -> Format:
+    """The shape to decode to: that of a known set, else what the first images have, with `resolution` on top.
+
+    Raises DataError if the first images cannot be read.
+    """
+    if spec is not None:
+        side = resolution or spec.shape[1]
+        return Format(spec.shape[0], side, side, fit=True)
+    head = list(islice(chain.from_iterable(rows.batches()), _LOOK_AT))
+    try:
+        grey, height, width = look(head)
+    except Undecodable as error:
+        raise refusal(error, rows.where(error.index)) from error
+    if resolution:
+        height = width = resolution
+    fmt = Format(1 if grey else 3, height, width, fit=resolution is not None, grey_guess=grey)
+    if math.prod(fmt.shape) > _MAX_IMAGE_BYTES:
+        raise DataError(f"the images are {width}x{height}, too large to train on", "make them smaller: --resolution 64")
+    return fmt
+
+
+def _tasks(rows: Rows) -> Iterator[Sequence[Payload]]:
+    for batch in rows.batches():
+        for start in range(0, len(batch), _TASK):
+            yield batch[start : start + _TASK]
+
+
+def _decode_part(part: Part, fmt: Format, out: dict[bool, cache.ArrayWriter], tally: _Tally, emit: Emit) -> None:
+    first = tally.done
+    try:
+        for batch in in_order(lambda payloads: decode(payloads, fmt), _tasks(part.rows), workers()):
+            at = tally.done - first
+            mask = part.is_test[at : at + len(batch.images)]
+            if len(mask) != len(batch.images):
+                raise DataError(f"the data set changed while it was read ({part.rows.where(0)})", "run the command again")
+            for test in (False, True):
+                if (mask == test).any():
+                    out[test].append(batch.images[mask == test])
+            tally.add(batch, emit)
+    except Undecodable as error:
+        # Tasks come in order and all but the last of a batch are of one size, so the index counts from `done`.
+        raise refusal(error, part.rows.where(tally.done - first + error.index)) from error
+    if tally.done - first != len(part.rows):
+        raise DataError(f"the data set changed while it was read ({part.rows.where(0)})", "run the command again")
+
+
+def _write_images(data: Assembled, fmt: Format, folder: Path, emit: Emit) -> tuple[dict[str, cache.Entry], _Tally]:
+    counts = {test: data.count(test=test) for test in (False, True)}
+    tally = _Tally(sum(counts.values()))
+    with (
+        cache.ArrayWriter(folder / "train_images.npy", (counts[False], *fmt.shape), "uint8") as train,
+        cache.ArrayWriter(folder / "test_images.npy", (counts[True], *fmt.shape), "uint8") as test,
+        _no_warnings(),
+    ):
+        for part in data.parts:
+            _decode_part(part, fmt, {False: train, True: test}, tally, emit)
+        return {"train_images": train.finish(), "test_images": test.finish()}, tally
+
+
+def _write_labels(data: Assembled, folder: Path) -> dict[str, cache.Entry]:
+    entries = {}
+    for name, test in (("train_labels", False), ("test_labels", True)):
+        labels = data.labels(test=test)
+        with cache.ArrayWriter(folder / f"{name}.npy", labels.shape, "int64") as writer:
+            writer.append(labels)
+            entries[name] = writer.finish()
+    return entries
+
+
+def _tell(tally: _Tally, fmt: Format, emit: Emit) -> None:
+    if tally.grey:
+        plural = "image was" if tally.grey == 1 else "images were"
+        emit(Note(text=f"{tally.grey:,} grey-scale {plural} converted to RGB"))
+    if tally.resized:
+        plural = "image was" if tally.resized == 1 else "images were"
+        emit(Note(text=f"{tally.resized:,} {plural} scaled and cropped to {fmt.width}x{fmt.height}"))
+
+
+def build(data: Assembled, fmt: Format, folder: Path, about: dict[str, Any], emit: Emit) -> None:
+    """Decode every image of `data` into `folder`, which appears when it is whole.
+
+    Memory does not depend on the number of images. Raises DataError for an image that cannot be used, StoreError if
+    the disk refuses.
+    """
+    total = sum(len(part.rows) for part in data.parts)
+    cache.require_space(folder.parent, total * (math.prod(fmt.shape) + 8) + (1 << 20))
+    with cache.storing(folder):
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        temporary.chmod(0o755)  # mkdtemp is private, a store may be shared
+    try:
+        try:
+            arrays, tally = _write_images(data, fmt, temporary, emit)
+        except ColourFound:
+            emit(Note(text="the first images are grey but not all: decoding as RGB"))
+            fmt = Format(3, fmt.height, fmt.width, fmt.fit)
+            arrays, tally = _write_images(data, fmt, temporary, emit)
+        _tell(tally, fmt, emit)
+        cache.write_meta(temporary, data.classes, arrays | _write_labels(data, temporary), about)
+        cache.publish(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def label_counts(data: Assembled) -> np.ndarray:
+    """Training images of each class, int64 (K,)."""
+    return np.bincount(data.labels(test=False), minlength=len(data.classes))

@@ -1,0 +1,201 @@
+"""The cache of decoded data sets: plain .npy files and a JSON file that describes them.
+
+A data set is written into a folder with a temporary name and renamed when it is whole and flushed, so nothing
+half-made is ever read. Images are appended with ordinary writes instead of through a memory map, whose pages would
+count as memory of this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import numpy as np
+
+from apmctl_core.data.dataset import Dataset, Split
+from apmctl_core.errors import StoreError
+
+VERSION: Final = 1
+ARRAYS: Final = ("train_images", "train_labels", "test_images", "test_labels")
+_MAX_META_BYTES: Final = 64 << 20
+
+
+@contextlib.contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Turn failures of the disk into StoreError."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise StoreError(
+            f"cannot write {path}: {reason}", "free some space or check the permissions; --store chooses another place"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is recorded of one array: dtype, shape, and the sha256 of its elements in C order."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    sha256: str
+
+
+class ArrayWriter:
+    """Appends blocks to a .npy file of known shape and dtype, and hashes them on the way."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: str) -> None:
+        self._path, self._shape, self._dtype = path, shape, np.dtype(dtype).newbyteorder("<")
+        self._hash = hashlib.sha256()
+        self._rows = 0
+        with storing(path):
+            self._file = path.open("wb")
+            header = {"descr": self._dtype.str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(self._file, header)
+
+    def append(self, block: np.ndarray) -> None:
+        """Write `block` (n, *shape[1:]) behind what is there. Raises StoreError if the disk refuses."""
+        data = np.ascontiguousarray(block, dtype=self._dtype)
+        if data.shape[1:] != self._shape[1:]:
+            raise ValueError(f"a block of shape {data.shape} does not fit into {self._shape}")
+        view = memoryview(data.reshape(-1).view(np.uint8))
+        self._hash.update(view)
+        self._rows += len(data)
+        with storing(self._path):
+            self._file.write(view)
+
+    def finish(self) -> Entry:
+        """Flush to the disk and describe what was written."""
+        if self._rows != self._shape[0]:
+            raise ValueError(f"{self._path.name}: {self._rows} rows were written, {self._shape[0]} were announced")
+        with storing(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        return Entry(self._dtype.str, self._shape, self._hash.hexdigest())
+
+    def __enter__(self) -> ArrayWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        with contextlib.suppress(OSError):  # the error that matters was raised by append or finish
+            self._file.close()
+
+
+def fingerprint(classes: tuple[str, ...], arrays: dict[str, Entry]) -> str:
+    """sha256 (hex) over class names and the dtype, shape and content of the four arrays."""
+    content = {
+        "classes": list(classes),
+        "arrays": {name: [arrays[name].dtype, list(arrays[name].shape), arrays[name].sha256] for name in ARRAYS},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def write_meta(folder: Path, classes: tuple[str, ...], arrays: dict[str, Entry], about: dict[str, Any]) -> None:
+    """Write meta.json, the last file of a folder; `about` says for people where the data comes from."""
+    meta = {
+        "version": VERSION,
+        "fingerprint": fingerprint(classes, arrays),
+        "classes": list(classes),
+        "arrays": {k: {"dtype": e.dtype, "shape": list(e.shape), "sha256": e.sha256} for k, e in arrays.items()},
+        "about": about,
+    }
+    path = folder / "meta.json"
+    with storing(path), path.open("w", encoding="utf-8") as file:
+        json.dump(meta, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _entries(meta: dict[str, Any]) -> dict[str, Entry]:
+    return {
+        name: Entry(str(item["dtype"]), tuple(int(n) for n in item["shape"]), str(item["sha256"]))
+        for name, item in meta["arrays"].items()
+    }
+
+
+def _map(path: Path, entry: Entry) -> np.ndarray:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    payload = math.prod(entry.shape) * np.dtype(entry.dtype).itemsize
+    if array.shape != entry.shape or array.dtype.str != entry.dtype or path.stat().st_size != payload + array.offset:
+        raise ValueError(f"{path.name} is not what meta.json says")
+    loaded: np.ndarray = array
+    return loaded
+
+
+def _consistent(classes: tuple[str, ...], arrays: dict[str, Entry]) -> bool:
+    for split in ("train", "test"):
+        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        if len(images.shape) != 4 or images.dtype != "|u1" or labels.dtype != "<i8":
+            return False
+        if labels.shape != images.shape[:1] or images.shape[1:] != arrays["train_images"].shape[1:]:
+            return False
+    return len(classes) > 1 and min(arrays["train_images"].shape) > 0
+
+
+def read(folder: Path, name: str) -> Dataset | None:
+    """The data set in `folder` under the name `name`, or None if there is none or it is damaged.
+
+    Checks sizes, shapes, types and that meta.json agrees with its fingerprint, but reads no image.
+    Raises StoreError if the folder may not be read.
+    """
+    path = folder / "meta.json"
+    try:
+        if path.stat().st_size > _MAX_META_BYTES:
+            return None
+        meta = json.loads(path.read_text(encoding="utf-8"))
+        classes, arrays = tuple(str(c) for c in meta["classes"]), _entries(meta)
+        if meta["version"] != VERSION or meta["fingerprint"] != fingerprint(classes, arrays):
+            return None
+        if not _consistent(classes, arrays):
+            return None
+        maps = {key: _map(folder / f"{key}.npy", arrays[key]) for key in ARRAYS}
+        top = max(int(maps["train_labels"].max()), int(maps["test_labels"].max(initial=0)))
+        if top >= len(classes) or min(int(maps[k].min(initial=0)) for k in ("train_labels", "test_labels")) < 0:
+            return None
+    except PermissionError as error:
+        raise StoreError(f"cannot read {folder}: {os.strerror(error.errno or 0)}", "check its permissions") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, EOFError):
+        return None
+    train = Split(maps["train_images"], maps["train_labels"])
+    return Dataset(name, classes, train, Split(maps["test_images"], maps["test_labels"]), str(meta["fingerprint"]))
+
+
+def sweep(parent: Path, key: str) -> None:
+    """Remove what killed runs left behind under the temporary names of `key`; call it with the lock of `key` held."""
+    for leftover in parent.glob(f".{key}.*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def require_space(parent: Path, needed: int) -> None:
+    """Raise StoreError if the disk has no room for `needed` bytes."""
+    free = shutil.disk_usage(parent).free
+    if free < needed:
+        raise StoreError(
+            f"the decoded data set takes {needed / 1e9:.1f} GB, {parent} has {free / 1e9:.1f} GB left",
+            "free some space, choose another place with --store, or a lower --resolution",
+        )
+
+
+def publish(temporary: Path, folder: Path) -> None:
+    """Put the finished `temporary` in the place of `folder`; whoever maps a damaged one there keeps its map."""
+    with storing(folder):
+        if folder.exists():
+            old = temporary.with_name(temporary.name + ".old")
+            folder.rename(old)
+            shutil.rmtree(old, ignore_errors=True)
+        temporary.rename(folder)
+        handle = os.open(folder.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

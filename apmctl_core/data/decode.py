@@ -1,0 +1,213 @@
+"""Encoded images to uint8 arrays of one shape: colour modes, size, orientation, and input that is no image.
+
+Conversions: bi-level, grey-scale and 16-bit images are grey; palette, CMYK, YCbCr and RGBA become RGB, an alpha channel
+is dropped (as torchvision does). An image of another size than asked is scaled with antialiased bicubic interpolation
+until its shorter side fits, and its centre is cut out.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from apmctl_core.data.rows import Payload
+from apmctl_core.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "WEBP", "PPM", "TIFF")
+MAX_PIXELS = 89_478_485  # Pillow's own limit for a decompression bomb, of which it only warns
+_GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")
+
+
+class Undecodable(Exception):
+    """Image `index` of a batch cannot be used, for a `reason` that completes a sentence."""
+
+    def __init__(self, index: int, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.index, self.reason, self.hint = index, reason, hint
+
+
+class ColourFound(Exception):
+    """A set whose first images are all grey turned out to have a colour image."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """The shape (channels, height, width) that images are brought to.
+
+    `fit` says whether images of another size are scaled and cropped or refused; `grey_guess` that one channel was
+    concluded from the first images only.
+    """
+
+    channels: int
+    height: int
+    width: int
+    fit: bool
+    grey_guess: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.channels, self.height, self.width
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A batch uint8 (N, C, H, W), and how many of its images were grey in a colour set, or of another size."""
+
+    images: np.ndarray = field(repr=False)
+    grey: int
+    resized: int
+
+
+def _open(payload: Payload) -> Image.Image:
+    from PIL import Image
+
+    if isinstance(payload, np.ndarray):
+        return Image.fromarray(payload)
+    image = Image.open(payload if isinstance(payload, Path) else io.BytesIO(payload), formats=FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels")
+    return image
+
+
+def _reason(error: Exception) -> tuple[str, str]:
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(error, Image.DecompressionBombError):
+        return "has more pixels than can be decoded safely", f"shrink it below {MAX_PIXELS:,} pixels or remove it"
+    if isinstance(error, UnidentifiedImageError):
+        return "is not an image", "remove it; read are PNG, JPEG, BMP, GIF, WebP, PPM and TIFF"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"cannot be read: {os.strerror(error.errno)}", "check the file and its permissions"
+    detail = " ".join(str(error).split())[:120]
+    return f"is damaged: {detail or type(error).__name__}", "replace or remove it"
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # Cameras store photographs turned, with a tag that says how. 0x0112 is Orientation.
+    if image.format in ("JPEG", "MPO", "TIFF", "WEBP") and image.getexif().get(0x0112, 1) != 1:
+        from PIL import ImageOps
+
+        return ImageOps.exif_transpose(image)
+    return image
+
+
+def _to_mode(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode == mode:
+        return image
+    if image.mode.startswith("I"):
+        # Pillow cuts 16-bit values off at 255 instead of scaling them.
+        from PIL import Image
+
+        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return Image.fromarray((wide // 257).astype(np.uint8)).convert(mode)
+    if image.mode == "P" and "transparency" in image.info:
+        return image.convert("RGBA").convert(mode)
+    return image.convert(mode)
+
+
+def _check_size(image: Image.Image, fmt: Format) -> None:
+    if image.size != (fmt.width, fmt.height) and not fmt.fit:
+        raise Undecodable(
+            0,
+            f"is {image.width}x{image.height}, the first image is {fmt.width}x{fmt.height}",
+            "give all images one size: --resolution 32",
+        )
+
+
+def _pixels(image: Image.Image, fmt: Format) -> np.ndarray:
+    from PIL import Image, ImageOps
+
+    size = (fmt.width, fmt.height)
+    if image.size != size and image.format in ("JPEG", "MPO"):
+        # A large JPEG is decoded at 1/2, 1/4 or 1/8, but never to less than twice the size that is asked for.
+        image.draft(None, (2 * fmt.width, 2 * fmt.height))
+    mode = "RGB" if fmt.channels == 3 else "L"
+    image = _to_mode(_upright(image), mode)
+    if image.size != size:
+        _check_size(image, fmt)
+        image = ImageOps.fit(image, size, method=Image.Resampling.BICUBIC)
+    pixels = np.asarray(image)
+    return pixels[None] if fmt.channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def decode(payloads: Sequence[Payload], fmt: Format) -> Decoded:
+    """Decode a batch to uint8 (N, C, H, W).
+
+    Raises Undecodable with the index of the first image that cannot be used, ColourFound if `fmt.grey_guess` is wrong.
+    """
+    images = np.empty((len(payloads), *fmt.shape), dtype=np.uint8)
+    grey = resized = 0
+    for i, payload in enumerate(payloads):
+        try:
+            image = _open(payload)
+            is_grey = image.mode in _GREY
+            if fmt.grey_guess and not is_grey:
+                raise ColourFound
+            grey += is_grey and fmt.channels == 3
+            resized += image.size != (fmt.width, fmt.height)
+            images[i] = _pixels(image, fmt)
+        except ColourFound:
+            raise
+        except Undecodable as error:
+            raise Undecodable(i, error.reason, error.hint) from None
+        except Exception as error:  # bytes of strangers: Pillow's plugins raise whatever their parsers do
+            raise Undecodable(i, *_reason(error)) from error
+    return Decoded(images, grey, resized)
+
+
+def look(payloads: Sequence[Payload]) -> tuple[bool, int, int]:
+    """Whether all these images are grey, and height and width of the first; only headers are read.
+
+    Raises Undecodable for what is not an image.
+    """
+    grey, size = True, (0, 0)
+    for i, payload in enumerate(payloads):
+        try:
+            image = _open(payload)
+            if i == 0:
+                size = _upright(image).size
+        except Exception as error:  # as in `decode`
+            raise Undecodable(i, *_reason(error)) from error
+        grey = grey and image.mode in _GREY
+    return grey, size[1], size[0]
+
+
+def workers() -> int:
+    """How many threads decode: Pillow lets go of the interpreter's lock while it does."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(16, cores)
+
+
+def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """Map over `items` in threads, results in order, never more than a few items ahead of the consumer."""
+    with ThreadPoolExecutor(threads) as pool:
+        pending: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                pending.append(pool.submit(work, item))
+                if len(pending) > 2 * threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def refusal(error: Undecodable, where: str) -> DataError:
+    """The error for the user of an image that cannot be used."""
+    return DataError(f"{where} {error.reason}", error.hint)

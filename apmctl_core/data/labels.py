@@ -1,0 +1,127 @@
+"""From the labels of a source to classes 0..K-1, and the fixed split of a set that has no test split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from apmctl_core.data.rows import Rows, Source
+from apmctl_core.errors import DataError
+from apmctl_core.events import Emit, Note
+
+MAX_CLASSES = 100_000
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Rows with their final labels int64 (N,), and which of them belong to the test split, bool (N,)."""
+
+    rows: Rows
+    labels: np.ndarray
+    is_test: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Assembled:
+    """A source with its classes decided, every row with its label and its split."""
+
+    classes: tuple[str, ...]
+    parts: tuple[Part, ...]
+    origin: str
+
+    def count(self, *, test: bool) -> int:
+        """How many images the test or the training split has."""
+        return sum(int(np.count_nonzero(part.is_test == test)) for part in self.parts)
+
+    def labels(self, *, test: bool) -> np.ndarray:
+        """The labels int64 (N,) of a split, in the order in which its images come."""
+        return np.concatenate([part.labels[part.is_test == test] for part in self.parts])
+
+
+def assemble(source: Source, emit: Emit) -> Assembled:
+    """Number the classes 0..K-1 in their order, and choose or make the test split.
+
+    Raises DataError for no images, images without label, fewer than two classes, a test class that training lacks.
+    """
+    values = _present(source.train, source.names)
+    classes = tuple(source.names[v] if source.names else str(v) for v in values)
+    train = _codes(source.train, values)
+    test = next((rows for rows in source.tests if len(rows) and rows.labels.min() >= 0), None)
+    if test is None:
+        if source.tests:
+            emit(Note(text="the test split has no labels: a fixed fifth of the training images is tested on"))
+        return Assembled(classes, (Part(source.train, train, held_out(train, classes)),), source.origin)
+    parts = (
+        Part(source.train, train, np.zeros(len(train), dtype=bool)),
+        Part(test, _test_codes(test, values, source.names), np.ones(len(test), dtype=bool)),
+    )
+    missing = len(classes) - len(np.unique(parts[1].labels))
+    if missing:
+        emit(Note(text=f"{missing} of {len(classes)} classes have no test image", level="warning"))
+    return Assembled(classes, parts, source.origin)
+
+
+def _present(rows: Rows, names: Sequence[str] | None) -> np.ndarray:
+    if not len(rows):
+        raise DataError("the data set has no training images", "check the path, or that the download was complete")
+    low = int(rows.labels.argmin())
+    if rows.labels[low] < 0:
+        raise DataError(f"{rows.where(low)} has no label", "remove the images without label, or label them")
+    values: np.ndarray = np.unique(rows.labels)
+    if names is not None and values[-1] >= len(names):
+        where = rows.where(int(rows.labels.argmax()))
+        raise DataError(f"{where} has label {values[-1]}, but there are only {len(names)} class names")
+    if len(values) < 2:
+        raise DataError("the data set has a single class", "at least two classes are needed to learn anything")
+    if len(values) > MAX_CLASSES:
+        raise DataError(f"the label column has {len(values)} different values", "is it really a class label?")
+    return values
+
+
+def _codes(rows: Rows, values: np.ndarray) -> np.ndarray:
+    return np.searchsorted(values, rows.labels).astype(np.int64)
+
+
+def _test_codes(rows: Rows, values: np.ndarray, names: Sequence[str] | None) -> np.ndarray:
+    known = np.isin(rows.labels, values)
+    if not known.all():
+        first = int(known.argmin())
+        value = int(rows.labels[first])
+        label = names[value] if names and value < len(names) else str(value)
+        raise DataError(
+            f"{rows.where(first)} is of class '{label}', of which there are no training images",
+            "the test split may only have classes of the training split",
+        )
+    return _codes(rows, values)
+
+
+def _keys(count: int) -> np.ndarray:
+    """A scrambled number for each index, uint64 (count,): the splitmix64 sequence, the same for ever everywhere.
+
+    numpy's own generators may change their streams from version to version, and the split must not.
+    """
+    z = (np.arange(1, count + 1, dtype=np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def held_out(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Which images are tested on, bool (N,): a fifth of each class, rounded, at least one.
+
+    `labels` int64 (N,) in 0..K-1. The choice depends on the labels and their order alone, on no seed of a run.
+    Raises DataError for a class with a single image.
+    """
+    counts = np.bincount(labels, minlength=len(classes))
+    if counts.min() < 2:
+        raise DataError(
+            f"class '{classes[int(counts.argmin())]}' has {counts.min()} image, which cannot be split for testing",
+            "add images to it, or give the data set a test split of its own",
+        )
+    order = np.lexsort((_keys(len(labels)), labels))
+    rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    mask = np.empty(len(labels), dtype=bool)
+    mask[order] = rank < np.repeat(np.maximum(1, (counts + 2) // 5), counts)
+    return mask

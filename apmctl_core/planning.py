@@ -1,0 +1,108 @@
+"""What a command would do, before it does it: the settled recipe, what has to be made, time and memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from apmctl_core import data as datasets
+from apmctl_core.config import Recipe
+from apmctl_core.data import Dataset
+from apmctl_core.jobs import check_pool, pool_job, set_job, settle
+from apmctl_core.pipeline import Session, load_data
+from apmctl_core.workload import Task, distill_flops, memory, rate, task_of, teacher_flops
+
+_COMPILE_SECONDS = 25.0
+_WHITENING = 1.25  # whitening real images costs a teacher about a quarter more, measured at width 32
+
+
+@dataclass(frozen=True)
+class PlanStep:
+    """One thing to be made or reused; `seconds` is 0 for what is there already."""
+
+    name: str
+    detail: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What would run. `id` is None while the data is not at hand: it depends on them."""
+
+    command: str
+    id: str | None
+    exists: bool
+    recipe: Recipe
+    steps: tuple[PlanStep, ...]
+    memory_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        return sum(step.seconds for step in self.steps)
+
+
+def plan(session: Session, recipe: Recipe, command: str, *, pool: str | None = None) -> Plan:
+    """What `teachers` or `distill` would do with a recipe. Runs a network for a second to learn how fast it is here.
+
+    Raises what the command itself would raise for the same recipe and pool, as far as it can be told beforehand.
+    """
+    dataset, task = _data(session, recipe)
+    recipe = settle(recipe, task.shape, task.num_classes, session.runtime)
+    fingerprint = dataset.fingerprint if dataset else None
+    given = session.store.find(pool, "pool") if pool else None
+    if given is not None:
+        check_pool(given, recipe, fingerprint or given.manifest.data["fingerprint"])
+    pool_id = given.id if given else fingerprint and pool_job(recipe, fingerprint).id
+    artifact_id = pool_id
+    if command == "distill":
+        artifact_id = set_job(recipe, fingerprint, pool_id).id if fingerprint and pool_id else None
+    exists = bool(artifact_id and session.store.get("set" if command == "distill" else "pool", artifact_id))
+    return Plan(
+        command=command,
+        id=artifact_id,
+        exists=exists,
+        recipe=recipe,
+        steps=() if exists else tuple(_steps(session, recipe, task, command, pool_id)),
+        memory_bytes=memory(recipe, task, _runtime(session, recipe, task), recipe.precision),
+    )
+
+
+def _data(session: Session, recipe: Recipe) -> tuple[Dataset | None, Task]:
+    """The data if they are at hand, and their numbers; known sets have those without being loaded."""
+    name, resolution = recipe.data.dataset, recipe.data.resolution
+    dataset = datasets.find_cached(name, session.store.cache, path=session.data_path, resolution=resolution)
+    if dataset is None and (name == "digits" or name not in datasets.KNOWN):
+        dataset = load_data(session, recipe.data)
+    if dataset is not None:
+        return dataset, task_of(dataset)
+    spec = datasets.KNOWN[name]
+    channels, height, width = spec.shape
+    shape = (channels, resolution or height, resolution or width)
+    return None, Task(shape, spec.num_classes, spec.train, spec.test)
+
+
+def _runtime(session: Session, recipe: Recipe, task: Task):  # type: ignore[no-untyped-def]
+    return session.runtime.for_work(distill_flops(recipe.model, recipe.distill, task))
+
+
+def _steps(session: Session, recipe: Recipe, task: Task, command: str, pool_id: str | None) -> list[PlanStep]:
+    model, t, d = recipe.model, recipe.teachers, recipe.distill
+    steps = []
+    network = f"{model.arch} of width {model.width}"
+    if pool_id and session.store.get("pool", pool_id):
+        steps.append(PlanStep("teachers", f"reuse pool {pool_id}", 0.0))
+    else:
+        work = teacher_flops(model, t, task) * (_WHITENING if recipe.data.preprocessing == "zca" else 1.0)
+        seconds = _seconds(session, recipe, task, work, t.batch)
+        steps.append(PlanStep("teachers", f"train {t.count} {network}, {t.epochs} epochs each", seconds))
+    if command == "distill":
+        drawn = min(d.batch or d.ipc * task.num_classes, d.ipc * task.num_classes)
+        seconds = _seconds(session, recipe, task, distill_flops(model, d, task), min(d.student_batch, drawn))
+        detail = f"{d.ipc * task.num_classes} images, {d.rounds} rounds on {drawn} of them"
+        steps.append(PlanStep("distill", detail, seconds))
+    return steps
+
+
+def _seconds(session: Session, recipe: Recipe, task: Task, flops: float, batch: int) -> float:
+    runtime = session.runtime.for_work(flops)
+    fixed = _COMPILE_SECONDS if runtime.compile else 0.0
+    return fixed + flops / rate(recipe.model, task, batch, runtime, recipe.precision)

@@ -1,0 +1,206 @@
+"""list, show, verify and rm on a store with a report and an unfinished run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apmctl import present
+from apmctl.output import to_json
+from apmctl_core.artifacts.artifact import Artifact
+
+from .conftest import Answer
+from .samples import DATA, ROW, begin_run, draft, put_report
+
+Cli = Callable[..., Answer]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def report(root: Path) -> Artifact:
+    return put_report(root)
+
+
+def test_an_empty_store_lists_nothing_and_is_not_made(cli: Cli, root: Path) -> None:
+    answer = cli("list", "--json")
+    assert (answer.code, answer.document) == (0, {"command": "list", "artifacts": [], "runs": []})
+    assert "apmctl distill" in cli("list").out
+    assert cli("list", "--quiet").out == ""
+    assert not root.exists()
+
+
+def test_list_tells_of_artifacts(cli: Cli, report: Artifact) -> None:
+    found = cli("list", "--json").document["artifacts"]
+    assert found == [
+        {
+            "kind": "report",
+            "id": report.id,
+            "name": "digits-ipc1",
+            "path": str(report.path),
+            "dataset": "digits",
+            "size_bytes": report.size,
+            "accuracy": ROW["accuracy_mean"],
+            "created": "2026-01-02T03:04:05+00:00",
+        }
+    ]
+    line = cli("list").out.splitlines()[1]
+    assert line.split() == ["report", report.ref, "digits", *line.split()[3:5], "84.1", "2026-01-02", "03:04"]
+    assert cli("list", "--quiet").out == f"{report.ref}\n"
+
+
+def test_list_tells_of_unfinished_runs_with_their_progress(cli: Cli, root: Path) -> None:
+    begun = begin_run(root)
+    (run,) = cli("list", "--json").document["runs"]
+    assert (run["kind"], run["id"], run["running"]) == ("set", begun, False)
+    assert run["progress"] == {"done": 3, "total": 240, "unit": "round"}
+    assert "3/240 rounds" in cli("list").out
+    assert cli("list", "--quiet").out == ""
+
+
+def test_list_can_be_bound_to_a_kind(cli: Cli, root: Path, report: Artifact) -> None:
+    begin_run(root)
+    only_sets = cli("list", "--kind", "set", "--json").document
+    assert (only_sets["artifacts"], len(only_sets["runs"])) == ([], 1)
+    answer = cli("list", "--kind", "sets")
+    assert answer.code == 2
+    assert report.id
+
+
+def test_list_leaves_out_what_is_damaged_and_says_so(cli: Cli, report: Artifact) -> None:
+    (report.path / "manifest.json").write_text("{")
+    answer = cli("list", "--json")
+    assert (answer.code, answer.document["artifacts"]) == (0, [])
+    assert answer.err.startswith("warning: left out digits-ipc1@")
+
+
+@pytest.mark.parametrize("ref", ["digits-ipc1", "{id}", "{id:.6}", "digits-ipc1@{id}", "{path}"])
+def test_show_takes_every_kind_of_reference(cli: Cli, report: Artifact, ref: str) -> None:
+    answer = cli("show", ref.format(id=report.id, path=report.path), "--json")
+    assert answer.document["artifact"] == {
+        "kind": "report",
+        "id": report.id,
+        "name": "digits-ipc1",
+        "path": str(report.path),
+    }
+
+
+def test_show_has_the_whole_manifest(cli: Cli, report: Artifact) -> None:
+    document = cli("show", "digits-ipc1", "--json").document
+    assert document["recipe"]["distill"]["rounds"] == 2500
+    assert document["metrics"] == {"seconds": 12.3}
+    assert document["files"]["report.json"]["size"] == report.manifest.files["report.json"].size
+    assert document["results"] == [ROW]
+    text = cli("show", "digits-ipc1").out
+    for said in ("distill.rounds", "2500", "12 s", "report.json", "84.1 ± 1.2", "70.0 ± 2.0", "+14.1", "last epoch"):
+        assert said in text
+    assert cli("show", "digits-ipc1", "--quiet").out == f"{report.path}\n"
+
+
+@pytest.mark.parametrize("verb", ["show", "verify", "rm"])
+def test_a_missing_artifact_is_exit_3(cli: Cli, report: Artifact, verb: str) -> None:
+    answer = cli(verb, "digits-ipc2")
+    assert answer.code == 3
+    assert answer.out == ""
+    assert "digits-ipc2" in answer.err.splitlines()[0]
+    assert report.path.exists()
+
+
+def test_verify_tells_of_soundness(cli: Cli, report: Artifact) -> None:
+    answer = cli("verify", "digits-ipc1", "--json")
+    assert answer.code == 0
+    assert answer.document["files"] == 1
+    assert answer.document["bytes"] == report.size
+    assert "is sound" in cli("verify", "digits-ipc1").out
+
+
+def test_verify_refuses_a_changed_byte(cli: Cli, report: Artifact) -> None:
+    file = report.path / "report.json"
+    data = bytearray(file.read_bytes())
+    data[data.index(b"8412")] = ord("9")
+    file.write_bytes(data)
+    answer = cli("verify", "digits-ipc1", "--json")
+    assert answer.code == 3
+    assert "sha256" in answer.document["error"]["message"]
+
+
+def test_rm_removes_artifacts_and_runs(cli: Cli, root: Path, report: Artifact) -> None:
+    begun = begin_run(root, "other")
+    answer = cli("rm", report.ref, f"other@{begun}", "--json")
+    assert answer.document == {"command": "rm", "removed": [report.ref, f"other@{begun}"]}
+    empty = cli("list", "--json").document
+    assert (empty["artifacts"], empty["runs"]) == ([], [])
+
+
+def test_rm_removes_nothing_where_one_reference_is_wrong(cli: Cli, report: Artifact) -> None:
+    assert cli("rm", report.ref, "nothing-like-it").code == 3
+    assert report.path.exists()
+
+
+def test_rm_takes_the_same_artifact_twice_as_once(cli: Cli, report: Artifact) -> None:
+    assert cli("rm", report.ref, report.id, "--quiet").out == f"{report.ref}\n"
+
+
+def test_strings_from_an_artifact_cannot_control_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The engine refuses such artifacts when it reads them; the shell does not rely on that.
+    evil = "a\x1b[2J\x9b\u202e\n"
+    artifact = Artifact(
+        Path("/x"),
+        draft(
+            "report",
+            data=DATA | {"dataset": evil, "shape": [evil]},
+            inputs={evil: evil},
+            metrics={evil: evil},
+            environment={"created": evil, evil: {evil: evil}},
+        ),
+    )
+    monkeypatch.setattr(present, "report_rows", lambda _: [ROW | {"arch": evil, "protocol": {evil: evil}}])
+    listing = present.inventory([present.listed(artifact, None)], [])
+    for text in (present.description(artifact), listing, to_json(present.shown(artifact))):
+        assert all(line.isprintable() for line in text.split("\n"))
+
+
+def test_a_damaged_manifest_cannot_control_the_terminal_either(cli: Cli, report: Artifact) -> None:
+    (report.path / "manifest.json").write_text('{"kind": "\x1b[2J\x9b\u202e"}')
+    for arguments in (("list",), ("show", report.ref), ("show", report.ref, "--json")):
+        answer = cli(*arguments)
+        assert answer.code in (0, 3)
+        assert all(line.isprintable() for line in (answer.out + answer.err).split("\n"))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {},
+        ROW | {"accuracy_mean": "high"},
+        ROW | {"accuracy_mean": None},
+        ROW | {"protocol": 3},
+        ROW | {"random_accuracy_std": []},
+    ],
+)
+def test_a_report_with_odd_rows_is_refused_in_one_line(cli: Cli, root: Path, row: dict[str, Any]) -> None:
+    put_report(root, [row])
+    answer = cli("show", "digits-ipc1")
+    assert answer.code == 3
+    assert len(answer.err.splitlines()) == 2
+    assert cli("list").code == 0
+
+
+def test_a_store_that_is_a_file_is_one_clear_error(cli: Cli, root: Path) -> None:
+    root.write_text("not a folder")
+    answer = cli("list")
+    assert answer.code == 1
+    assert [line.split(":")[0] for line in answer.err.splitlines()] == ["error", "hint"]
+
+
+def test_the_option_stands_over_the_environment(cli: Cli, tmp_path: Path, report: Artifact) -> None:
+    other = cli("list", "--store", str(tmp_path / "elsewhere"), "--json")
+    assert other.document["artifacts"] == []
+    assert json.loads(cli("list", "--json").out)["artifacts"][0]["id"] == report.id
