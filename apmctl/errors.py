@@ -64,7 +64,8 @@ def describe(error: BaseException) -> Failure | None:
     if isinstance(error, core.ApmError):
         return _failure(error, error.message, error.hint, exit_code_of(error))
     if isinstance(error, OSError) and error.errno in _DISK_HINTS:
-        return _failure(error, str(error), _DISK_HINTS[error.errno], FAILED)
+        where = f"{error.filename}: " if error.filename else ""
+        return _failure(error, f"{where}{error.strerror}", _DISK_HINTS[error.errno], FAILED)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return _failure(error, f"out of memory: {error}", "bound it with a smaller --segment", FAILED)
     return _usage(error)

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import psutil
 import torch
 
 from apmctl_core.errors import ConfigError, DeviceError
@@ -219,6 +218,8 @@ class Check:
 
 def diagnose() -> list[Check]:
     """What this machine computes with: device, precision, and whether the compiler works (tried on a small sum)."""
+    import psutil  # the engine itself does without
+
     device = resolve().device
     memory = psutil.virtual_memory()
     bf16 = has_bf16(device)

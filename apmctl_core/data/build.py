@@ -13,8 +13,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from apmctl_core.data import cache
 from apmctl_core.data.decode import ColourFound, Decoded, Format, Undecodable, decode, in_order, look, refusal, workers
 from apmctl_core.data.labels import Assembled, Part
@@ -89,7 +87,9 @@ def _decode_part(part: Part, fmt: Format, out: dict[bool, cache.ArrayWriter], ta
             at = tally.done - first
             mask = part.is_test[at : at + len(batch.images)]
             if len(mask) != len(batch.images):
-                raise DataError(f"the data set changed while it was read ({part.rows.where(0)})", "run the command again")
+                raise DataError(
+                    f"the data set changed while it was read ({part.rows.where(0)})", "run the command again"
+                )
             for test in (False, True):
                 if (mask == test).any():
                     out[test].append(batch.images[mask == test])
@@ -156,8 +156,3 @@ def build(data: Assembled, fmt: Format, folder: Path, about: dict[str, Any], emi
         cache.publish(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def label_counts(data: Assembled) -> np.ndarray:
-    """Training images of each class, int64 (K,)."""
-    return np.bincount(data.labels(test=False), minlength=len(data.classes))

@@ -67,7 +67,7 @@ class ArrayWriter:
         data = np.ascontiguousarray(block, dtype=self._dtype)
         if data.shape[1:] != self._shape[1:]:
             raise ValueError(f"a block of shape {data.shape} does not fit into {self._shape}")
-        view = memoryview(data.reshape(-1).view(np.uint8))
+        view = data.reshape(-1).view(np.uint8).data
         self._hash.update(view)
         self._rows += len(data)
         with storing(self._path):

@@ -1,0 +1,113 @@
+"""What the user asks for: a name, where it lies and at which resolution, and the key of the cache for it."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from apmctl_core.data.cache import VERSION
+from apmctl_core.data.listing import Listing, list_files
+from apmctl_core.data.spec import KNOWN, Spec
+from apmctl_core.errors import ConfigError, DataError
+
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+_REVISION = re.compile(r"[\w./-]{1,200}")
+MAX_RESOLUTION = 4096
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A data set repository on the Hub and, if one was asked for, its revision."""
+
+    repo: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """A checked request. `place` is the Hub, local files, or None for what comes with a package.
+
+    `resolution` is the side of the square images that was asked for, None for the images' own; `key` names the folder
+    in the cache.
+    """
+
+    name: str
+    spec: Spec | None
+    place: Hub | Listing | None
+    resolution: int | None
+    key: str
+
+
+def _parse_hub(name: str) -> Hub:
+    repo, _, revision = name.removeprefix("hf:").partition("@")
+    if not _REPO.fullmatch(repo) or ".." in name or (revision and not _REVISION.fullmatch(revision)):
+        raise DataError(f"'{name}' is no name of a Hub data set", "write hf:owner/name or hf:owner/name@revision")
+    return Hub(repo, revision or None)
+
+
+def _is_path(name: str) -> bool:
+    separators = [os.sep, "/", *([os.altsep] if os.altsep else [])]
+    try:
+        return any(s in name for s in separators) or name.startswith("~") or Path(name).exists()
+    except (OSError, ValueError):  # a name that no path can have
+        return False
+
+
+def unknown(name: str) -> DataError:
+    """The error for a name that is neither known nor a path, with the nearest known one."""
+    close = difflib.get_close_matches(name.lower(), KNOWN, n=1)
+    known = f"known are {', '.join(KNOWN)}; also hf:owner/name or a folder"
+    return DataError(f"unknown data set '{name}'", f"did you mean '{close[0]}'? {known}" if close else known)
+
+
+def _check_resolution(resolution: int | None) -> None:
+    if resolution is not None and not 1 <= resolution <= MAX_RESOLUTION:
+        raise ConfigError(f"--resolution must be between 1 and {MAX_RESOLUTION}, got {resolution}")
+
+
+def _place(name: str, spec: Spec | None, path: Path | None) -> Hub | Listing | None:
+    if spec is not None and spec.hub is None:
+        if path is not None:
+            raise ConfigError(f"--data does not go with '{name}'", f"leave it out: {name} comes with scikit-learn")
+        return None
+    if spec is None and not name.startswith("hf:"):
+        if path is not None:
+            raise ConfigError("--data does not go with a data set given as a path", "leave it out")
+        if not name or "\0" in name or not _is_path(name):
+            raise unknown(name)
+        return list_files(Path(name))
+    hub = Hub(spec.hub or "") if spec is not None else _parse_hub(name)
+    return list_files(path) if path is not None else hub
+
+
+def _identity(place: Hub | Listing | None) -> Any:
+    if isinstance(place, Hub):
+        return ["hub", place.repo, place.revision]
+    if isinstance(place, Listing):
+        return ["local", str(place.root), [[str(f.path), f.size, f.mtime_ns] for f in place.files]]
+    return ["package"]
+
+
+def parse(name: str, path: Path | None, resolution: int | None) -> Request:
+    """Check a name, list its files if it is local, and derive the cache key; reads no data and no network.
+
+    A known name wins over a folder of the same name (write ./name for that). Raises DataError for an unknown name or
+    a missing path, ConfigError for a `path` or `resolution` that makes no sense.
+    """
+    _check_resolution(resolution)
+    spec = KNOWN.get(name)
+    place = _place(name, spec, path)
+    if spec is not None and resolution is None:
+        resolution = spec.shape[1]
+    # Which set it is decides only for known ones: shape, columns and splits are theirs.
+    known = name if spec is not None else None
+    identity = json.dumps([VERSION, known, resolution, _identity(place)], separators=(",", ":"))
+    stem = name.removeprefix("hf:") if isinstance(place, Hub) or spec else Path(name).resolve().name
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-")[:40].lower() or "data"
+    return Request(name, spec, place, resolution, f"{slug}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}")

@@ -1,0 +1,79 @@
+"""Folders of images: a folder a class, directly or below train/ and test/."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from apmctl_core.data.listing import IMAGE_SUFFIXES, Listing
+from apmctl_core.data.rows import Payload, Rows, Source, in_batches
+from apmctl_core.errors import DataError
+from apmctl_core.events import Emit, Note
+
+_TEST = ("test", "val", "valid", "validation")
+_LAYOUT = "it should have a folder of images for each class, or train/ and test/ with such folders"
+
+Grouped = dict[str, list[PurePosixPath]]
+
+
+def _group(listing: Listing, below: PurePosixPath) -> Grouped:
+    """The images below a folder by class; a class may have folders of its own, as Tiny ImageNet's have."""
+    depth = len(below.parts)
+    groups: Grouped = defaultdict(list)
+    for folder in listing.folders:
+        if len(folder.parts) == depth + 1 and folder.parent == below:
+            groups[folder.name] = []
+    for path in listing.with_suffix(IMAGE_SUFFIXES):
+        if path.parts[:depth] == below.parts and len(path.parts) > depth + 1:
+            groups[path.parts[depth]].append(path)
+    return dict(sorted(groups.items()))
+
+
+def _check(groups: Grouped, folder: Path) -> None:
+    if not groups:
+        raise DataError(f"{folder} has no class folders", _LAYOUT)
+    empty = [name for name, paths in groups.items() if not paths]
+    if len(empty) == len(groups):
+        raise DataError(f"there are no images in the class folders of {folder}", _LAYOUT)
+    if empty:
+        raise DataError(f"class folder {folder / empty[0]} has no images", "remove it, or add images to it")
+
+
+def _rows(listing: Listing, groups: Grouped, names: Sequence[str]) -> Rows:
+    number = {name: i for i, name in enumerate(names)}
+    paths = [path for group in groups.values() for path in group]
+    labels = np.repeat(
+        np.array([number[name] for name in groups], dtype=np.int64), [len(group) for group in groups.values()]
+    )
+    payloads: list[Payload] = [listing.root / path for path in paths]
+    return Rows(labels, in_batches(payloads), lambda i: str(payloads[i]))
+
+
+def open_images(listing: Listing, emit: Emit) -> Source:
+    """Open a folder in torchvision's ImageFolder layout; classes are the folders, sorted by name.
+
+    Without a folder for testing (test, val, valid or validation, the first that has class folders) a fixed fifth of
+    the images is tested on. Raises DataError for a layout that is none, or a class without images.
+    """
+    train_folder = PurePosixPath("train") if PurePosixPath("train") in listing.folders else PurePosixPath()
+    train = _group(listing, train_folder)
+    _check(train, listing.root / train_folder)
+    tests = []
+    if train_folder.parts:
+        candidates = {word: _group(listing, PurePosixPath(word)) for word in _TEST}
+        tests = [(word, groups) for word, groups in candidates.items() if groups]
+        flat = [w for w in _TEST if PurePosixPath(w) in listing.folders and not candidates[w]]
+        if flat:
+            emit(Note(text=f"{listing.root / flat[0]} has no class folders and is left out", level="warning"))
+    names = sorted({*train, *(name for _, groups in tests[:1] for name in groups)})
+    for word, groups in tests[:1]:
+        _check(groups, listing.root / word)
+    return Source(
+        _rows(listing, train, names),
+        tuple(_rows(listing, groups, names) for _, groups in tests[:1]),
+        tuple(names),
+        f"images in {listing.root}",
+    )

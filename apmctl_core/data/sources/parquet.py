@@ -1,0 +1,154 @@
+"""Parquet files: images as encoded bytes, in the Hub's layout or close to it."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from apmctl_core.data.columns import Columns, concat, detect, label_values, payloads
+from apmctl_core.data.rows import Payload, Rows, Source
+from apmctl_core.data.spec import Spec
+from apmctl_core.errors import DataError
+from apmctl_core.events import Emit, Note
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+BATCH = 64  # images held at a time: with large photographs even these are some hundred MB
+_WORDS = {
+    "train": "train", "training": "train", "test": "test", "testing": "test",
+    "val": "validation", "valid": "validation", "validation": "validation",
+}  # fmt: skip
+_SPLIT = re.compile(r"(" + "|".join(sorted(_WORDS, key=len, reverse=True)) + r")(?![a-z])")
+
+
+def split_of(path: PurePosixPath) -> str | None:
+    """train, test or validation after the first word of a file's name, else of its folder's name."""
+    for name in (path.name, path.parent.name):
+        found = _SPLIT.match(name.lower())
+        if found:
+            return _WORDS[found[1]]
+    return None
+
+
+def group_splits(paths: Sequence[PurePosixPath], emit: Emit) -> dict[str, list[PurePosixPath]]:
+    """The files of each split; files that name no split are all training files if none names one.
+
+    Raises DataError if there are no training files, or if the splits lie in several folders, of which one must be
+    chosen.
+    """
+    groups: dict[str, list[PurePosixPath]] = {}
+    nameless = [path for path in paths if split_of(path) is None]
+    for path in paths:
+        groups.setdefault(split_of(path) or "", []).append(path)
+    if len(nameless) == len(paths):
+        return {"train": list(paths)}
+    if nameless:
+        emit(Note(text=f"{nameless[0]} is left out: its name does not begin with a split", level="warning"))
+        del groups[""]
+    if "train" not in groups:
+        raise DataError(f"there is no training split among {', '.join(map(str, paths[:5]))}", "name it train-*.parquet")
+    parents = sorted({_configuration(p) for p in groups["train"]})
+    if len(parents) > 1:
+        raise DataError(f"there are several data sets: {', '.join(parents)}", "give the folder of one of them")
+    return groups
+
+
+def _configuration(path: PurePosixPath) -> str:
+    # The Hub's converted files lie in CONFIGURATION/train/0000.parquet, others in CONFIGURATION/train-*.parquet.
+    own_folder = _SPLIT.match(path.parent.name.lower()) and not _SPLIT.match(path.name.lower())
+    return str(path.parent.parent if own_folder else path.parent)
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    reason = " ".join(str(error).split())[:160]
+    return DataError(f"{path} is not a sound parquet file: {reason}", "download it again")
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # Without pre-buffering a row group is streamed and need not fit into memory.
+        return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _read_labels(path: Path, column: str) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    try:
+        with _open(path) as file:
+            if column not in file.schema_arrow.names:
+                raise DataError(f"{path} has no column '{column}'", "all files need the same columns")
+            return file.read([column]).column(column)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _images(path: Path, column: str) -> Iterator[list[Payload]]:
+    import pyarrow as pa
+
+    try:
+        with _open(path) as file:
+            if column not in file.schema_arrow.names:
+                raise DataError(f"{path} has no column '{column}'", "all files need the same columns")
+            for batch in file.iter_batches(BATCH, columns=[column], use_threads=False):
+                yield payloads(batch.column(0))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The files of a split, and at which row of the split each one begins."""
+
+    paths: tuple[Path, ...]
+    starts: tuple[int, ...]
+
+    def where(self, i: int) -> str:
+        k = bisect.bisect_right(self.starts, i) - 1
+        return f"row {i - self.starts[k]} of {self.paths[k]}"
+
+    def batches(self, column: str) -> Iterator[list[Payload]]:
+        for path in self.paths:
+            yield from _images(path, column)
+
+
+def _split(root: Path, group: Sequence[PurePosixPath], columns: Columns) -> tuple[_Files, pa.ChunkedArray]:
+    paths = tuple(root / path for path in group)
+    parts = [_read_labels(path, columns.label) for path in paths]
+    lengths = [len(part) for part in parts]
+    return _Files(paths, tuple(itertools.accumulate([0, *lengths[:-1]]))), concat(parts)
+
+
+def _rows(files: _Files, labels: np.ndarray, column: str) -> Rows:
+    return Rows(labels, lambda: files.batches(column), files.where)
+
+
+def open_parquet(root: Path, paths: Sequence[PurePosixPath], spec: Spec | None, emit: Emit) -> Source:
+    """Open parquet files below `root`, told apart by their names (train-*, test-*, val*, valid*).
+
+    The class names of `datasets`' metadata are used where they are; else text labels, sorted, or the numbers. Raises
+    DataError for damaged files, missing columns and missing splits.
+    """
+    groups = group_splits(paths, emit)
+    with _open(root / groups["train"][0]) as first:
+        columns = detect(first.schema_arrow, spec)
+    wanted = [word for word in ("test", "validation") if word in groups]
+    if spec is not None and "validation" in spec.test_splits:  # its own test split has no labels
+        wanted.reverse()
+    opened = [_split(root, groups[word], columns) for word in ("train", *wanted)]
+    values, names = label_values([labels for _, labels in opened], columns.label, columns.names)
+    rows = [_rows(files, labels, columns.image) for (files, _), labels in zip(opened, values, strict=True)]
+    return Source(rows[0], tuple(rows[1:]), names, f"parquet in {root}")
