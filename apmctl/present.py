@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from apmctl.output import Sink
-from apmctl.text import clean, duration, number, pairs, size, table
+from apmctl.text import clean, duration, number, pairs, plural, size, table
 from apmctl_core.errors import ApmError, ArtifactError
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _run_row(r: Document) -> tuple[str, ...]:
 def _progress(progress: Mapping[str, Any] | None) -> str:
     if not progress or not {"done", "total", "unit"} <= progress.keys():
         return "-"
-    return f"{progress['done']}/{progress['total']} {progress['unit']}s"
+    return f"{progress['done']}/{progress['total']} {plural(str(progress['unit']))}"
 
 
 def accuracy_of(artifact: Artifact, reports: Mapping[str, Artifact]) -> float | None:

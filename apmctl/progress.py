@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from apmctl.output import Sink
-from apmctl.text import clean, duration, number, size
+from apmctl.text import clean, duration, number, plural, size
 from apmctl_core.events import Emit, Event, Note, Progress, silent
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ class Meter:
 def rate(per_second: float, unit: str) -> str:
     """A rate as a person would say it: per second, or seconds for one where that is slow."""
     if per_second >= 1:
-        return f"{number(per_second)} {unit}s/s"
-    return f"{number(1 / per_second)} s/{unit}"
+        return f"{number(per_second)} {plural(unit)}/s"
+    return f"{number(1 / per_second)} s/{unit.removesuffix('s')}"
 
 
 def metrics(values: Mapping[str, float]) -> list[str]:
@@ -112,7 +112,7 @@ class Lines:
         if self._due(meter):
             self._written[event.stage] = (meter.now, meter.share)
             readings = meter.readings()
-            count = f"{event.done}/{event.total} {event.unit}s ({meter.share:.0%})"
+            count = f"{event.done}/{event.total} {plural(event.unit)} ({meter.share:.0%})"
             self._sink.line(f"{event.stage}: {count}{', ' if readings else ''}{readings}")
 
     def _due(self, meter: Meter) -> bool:
@@ -168,7 +168,7 @@ class Live:
         meter = _metered(self._meters, event, self._clock())
         if event.stage not in self._tasks:
             self._tasks[event.stage] = self._bars.add_task(clean(event.stage), readings="")
-        count = f"{event.done}/{event.total} {event.unit}s"
+        count = f"{event.done}/{event.total} {plural(event.unit)}"
         self._bars.update(
             self._tasks[event.stage],
             completed=event.done,

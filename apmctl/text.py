@@ -60,6 +60,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{rest:02d} h"
 
 
+def plural(unit: str) -> str:
+    """The plural of a unit, whichever of the two is given."""
+    return f"{unit.removesuffix('s')}s"
+
+
 def number(value: float) -> str:
     """A reading with four digits that count."""
     return f"{value:.4g}"

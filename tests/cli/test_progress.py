@@ -93,7 +93,8 @@ def test_a_stage_of_nothing_is_done() -> None:
 
 def test_slow_rates_are_seconds_for_one() -> None:
     assert rate(12.5, "epoch") == "12.5 epochs/s"
-    assert rate(0.25, "epoch") == "4 s/epoch"
+    assert rate(0.25, "epoch") == rate(0.25, "epochs") == "4 s/epoch"
+    assert rate(2, "images") == "2 images/s"
 
 
 def test_stages_follow_each_other(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,5 @@
-import tomli_w
 import pytest
+import tomli_w
 
 from apmctl_core.config import Recipe, from_dict, read_toml, to_dict
 from apmctl_core.errors import ConfigError
@@ -71,7 +71,9 @@ def test_flags_stand_over_the_file_and_the_file_over_the_preset():
     assert origin == "preset digits-ipc1"
 
 
-@pytest.mark.parametrize(("shape", "arch"), [((3, 32, 32), "convnet3"), ((3, 64, 64), "convnet4"), ((1, 8, 8), "convnet1")])
+@pytest.mark.parametrize(
+    ("shape", "arch"), [((3, 32, 32), "convnet3"), ((3, 64, 64), "convnet4"), ((1, 8, 8), "convnet1")]
+)
 def test_the_network_of_an_unknown_data_set_follows_its_image_size(shape, arch):
     recipe, _ = resolve("some/folder", flags={"distill": {"ipc": 1}})
     assert complete(recipe, shape, 7).model.arch == arch

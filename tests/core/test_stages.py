@@ -198,9 +198,9 @@ def test_the_mean_of_the_committee_is_the_mean_of_its_teachers():
     images = torch.randn(4, 3, 8, 8)
     mean = Labeller(pool, "mean", stream=Stream(0), runtime=runtime(), precision="fp32")(images)
     single = [
-        Labeller(dataclasses.replace(pool, states=[s]), "single", stream=Stream(0), runtime=runtime(), precision="fp32")(
-            images
-        )
+        Labeller(
+            dataclasses.replace(pool, states=[s]), "single", stream=Stream(0), runtime=runtime(), precision="fp32"
+        )(images)
         for s in pool.states
     ]
     torch.testing.assert_close(mean, sum(single) / 3)
