@@ -15,7 +15,7 @@ from apmctl import errors
 from apmctl.commands import artifacts, distill, doctor, evaluate, presets, relabel, teachers
 from apmctl.output import Sink
 from apmctl_core import __version__, interrupts
-from apmctl_core.errors import ConfigError
+from apmctl_core.errors import ConfigError, Interrupted
 
 app = typer.Typer(
     name="apmctl",
@@ -65,7 +65,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         interrupts.install()
         code = app(args=list(arguments), prog_name="apmctl", standalone_mode=False)
-    except (Exception, KeyboardInterrupt) as e:
+    except (Exception, KeyboardInterrupt, Interrupted) as e:
+        interrupts.restore()
         failure = errors.describe(e)
         if failure is None:
             raise

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from apmctl.output import Sink
-from apmctl.text import clean, duration, number, pairs, plural, size, table
+from apmctl.text import clean, duration, label, number, pairs, plural, size, table
 from apmctl_core.errors import ApmError, ArtifactError
 
 if TYPE_CHECKING:
@@ -59,10 +60,12 @@ def _cost(outcome: Outcome) -> str:
 
 def readings(metrics: Mapping[str, Any]) -> list[tuple[str, object]]:
     """Metrics as pairs of a label and a value that people read."""
-    return [(name.replace("_", " "), _reading(name, value)) for name, value in metrics.items()]
+    return [(label(name), _reading(name, value)) for name, value in metrics.items()]
 
 
 def _reading(name: str, value: Any) -> object:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
     if name.endswith("bytes"):
@@ -90,10 +93,10 @@ def results(rows: Sequence[Document]) -> str:
     headers = ("network", "labels", "distilled", "random", "difference")
     try:
         cells = [(row["arch"], row["labels"], *_accuracies(row)) for row in rows]
-        protocols = list(dict.fromkeys(_protocol(row["protocol"]) for row in rows))
+        protocol = _protocol(rows)
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise ArtifactError("the results of the report are damaged", "remove it and evaluate the set again") from e
-    return "\n".join(["accuracy in per cent on the test split", table(headers, cells, right=(2, 3, 4)), *protocols])
+    return "\n".join(["accuracy in per cent on the test split", table(headers, cells, right=(2, 3, 4)), *protocol])
 
 
 def _accuracies(row: Document) -> tuple[str, str, str]:
@@ -111,9 +114,18 @@ def _mean_std(mean: float, std: float) -> str:
     return f"{100 * mean:.1f} ± {100 * std:.1f}"
 
 
-def _protocol(protocol: Mapping[str, Any]) -> str:
-    texts = (f"{name.replace('_', ' ')} {value}" for name, value in protocol.items())
-    return clean("protocol: " + ", ".join(texts))
+def _protocol(rows: Sequence[Document]) -> list[str]:
+    """What all rows share in one line, and what they do not in a line for each of it."""
+    names = list(dict.fromkeys(name for row in rows for name in row["protocol"]))
+    values = {name: [str(row["protocol"].get(name)) for row in rows] for name in names}
+    shared = [f"{label(name)} {found[0]}" for name, found in values.items() if len(set(found)) == 1]
+    which = [f"{row['arch']} {row['labels']}" for row in rows]
+    differing = [
+        f"  {label(name)}: {', '.join(f'{value} ({row})' for value, row in zip(found, which, strict=True))}"
+        for name, found in values.items()
+        if len(set(found)) > 1
+    ]
+    return [clean(line) for line in (f"protocol: {', '.join(shared)}", *differing)]
 
 
 # --- what there is -----------------------------------------------------------------------------------------------
@@ -154,8 +166,15 @@ def inventory(artifacts: Sequence[Document], runs: Sequence[Document]) -> str:
 
 def _listed_row(a: Document) -> tuple[str, ...]:
     accuracy = "-" if a["accuracy"] is None else f"{100 * a['accuracy']:.1f}"
-    created = str(a["created"] or "-")[:16].replace("T", " ")
-    return a["kind"], f"{a['name']}@{a['id']}", str(a["dataset"]), size(a["size_bytes"]), accuracy, created
+    return a["kind"], f"{a['name']}@{a['id']}", str(a["dataset"]), size(a["size_bytes"]), accuracy, _local(a["created"])
+
+
+def _local(created: Any) -> str:
+    """A time in this place, to the minute; what is no time is left out."""
+    try:
+        return datetime.fromisoformat(created).astimezone().isoformat(" ", "minutes")[:16]
+    except (TypeError, ValueError, OverflowError):
+        return "-"
 
 
 def _run_row(r: Document) -> tuple[str, ...]:
@@ -167,6 +186,13 @@ def _progress(progress: Mapping[str, Any] | None) -> str:
     if not progress or not {"done", "total", "unit"} <= progress.keys():
         return "-"
     return f"{progress['done']}/{progress['total']} {plural(str(progress['unit']))}"
+
+
+def newest_reports(artifacts: Sequence[Artifact]) -> dict[str, Artifact]:
+    """The newest report on each set, by the set's id."""
+    reports = [a for a in artifacts if a.kind == "report"]
+    reports.sort(key=lambda report: str(report.manifest.environment.get("created")))
+    return {report.manifest.inputs.get("set", ""): report for report in reports}
 
 
 def accuracy_of(artifact: Artifact, reports: Mapping[str, Artifact]) -> float | None:

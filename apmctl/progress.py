@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from apmctl.output import Sink
-from apmctl.text import clean, duration, number, plural, size
+from apmctl.text import clean, duration, label, number, plural, size
 from apmctl_core.events import Emit, Event, Note, Progress, silent
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def rate(per_second: float, unit: str) -> str:
 
 def metrics(values: Mapping[str, float]) -> list[str]:
     """Each metric as `name value`; those counted in bytes in a fitting unit."""
-    return [f"{name.replace('_', ' ')} {_reading(name, value)}" for name, value in values.items()]
+    return [f"{label(name)} {_reading(name, value)}" for name, value in values.items()]
 
 
 def _reading(name: str, value: float) -> str:

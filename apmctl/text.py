@@ -65,6 +65,11 @@ def plural(unit: str) -> str:
     return f"{unit.removesuffix('s')}s"
 
 
+def label(metric: str) -> str:
+    """The name of a metric as people read it; the value shows that it is in bytes."""
+    return metric.removesuffix("_bytes").replace("_", " ")
+
+
 def number(value: float) -> str:
     """A reading with four digits that count."""
     return f"{value:.4g}"

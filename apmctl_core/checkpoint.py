@@ -9,7 +9,10 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from apmctl_core.interrupts import shielded
+
 _SHARE = 0.02  # of the time may go into saving
+_LEAST_SECONDS = 1.0  # of work between two states
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,26 @@ class Thrifty:
     def __init__(self, keeper: Keeper, name: str) -> None:
         self._keeper = keeper
         self._name = name
-        self._next = time.monotonic() + 1.0
+        self._saved = time.monotonic()
+        self._next = self._saved + _LEAST_SECONDS
 
-    def offer(self, make: Callable[[], Snapshot], *, now: bool = False) -> None:
-        """Save the snapshot that `make` makes, if it is time to or if `now`."""
-        if not now and time.monotonic() < self._next:
-            return
+    def offer(self, make: Callable[[], Snapshot]) -> None:
+        """Save the snapshot that `make` makes, if it is time to."""
+        if time.monotonic() >= self._next:
+            self._save(make)
+
+    def last(self, make: Callable[[], Snapshot]) -> None:
+        """Save before the stage is left for good; a signal that comes meanwhile waits until it is done."""
+        with shielded():
+            self._save(make)
+
+    def done(self, make: Callable[[], Snapshot]) -> None:
+        """Save the end of a stage that others follow, where more than a second's work would be lost with it."""
+        if time.monotonic() - self._saved >= _LEAST_SECONDS:
+            self._save(make)
+
+    def _save(self, make: Callable[[], Snapshot]) -> None:
         began = time.monotonic()
         self._keeper.save(self._name, make())
-        self._next = time.monotonic() + max(1.0, (time.monotonic() - began) / _SHARE)
+        self._saved = time.monotonic()
+        self._next = self._saved + max(_LEAST_SECONDS, (self._saved - began) / _SHARE)

@@ -197,7 +197,7 @@ def from_dict(cls: type[T], values: Any, base: T | None = None, where: str = "")
         if name not in known:
             raise ConfigError(f"unknown field {full!r}", f"known here: {', '.join(known)}")
         if dataclasses.is_dataclass(kinds[name]):
-            changes[name] = from_dict(kinds[name], value, getattr(base, name, None), full)  # type: ignore[arg-type]
+            changes[name] = from_dict(kinds[name], value, getattr(base, name, None), full)
         else:
             changes[name] = _coerce(value, kinds[name], full)
     if base is not None:

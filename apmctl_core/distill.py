@@ -6,6 +6,7 @@ pull the images for G rounds.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -39,6 +40,7 @@ class _Images:
     images: Tensor  # (M, C, H, W) float32
     momentum: Tensor  # (M, C, H, W) float32
     labels: Tensor  # (M,) int64
+    metrics: dict[str, float]  # of the latest cycle
 
 
 def distill(
@@ -59,21 +61,21 @@ def distill(
     """
     work = _Work(dataset, pool, config, stream, runtime, precision)
     keeper = keeper or Nowhere()
-    state = _restore(keeper) or work.initial(dataset)
+    state = _restore(keeper, runtime.device) or work.initial(dataset)
     saving = Thrifty(keeper, _STATE)
     cycles = math.ceil(config.rounds / config.refresh_every)
-    metrics: dict[str, float] = {}
     try:
         while state.cycle < cycles:
-            metrics = work.cycle(state)
+            work.cycle(state)
             done = min(state.cycle * config.refresh_every, config.rounds)
-            emit(Progress(stage="distill", done=done, total=config.rounds, unit="round", metrics=metrics))
+            emit(Progress(stage="distill", done=done, total=config.rounds, unit="round", metrics=state.metrics))
             saving.offer(lambda: _pack(state, config))
-    except Interrupted:
+    except (Interrupted, NumericsError):
         if state.cycle:
-            saving.offer(lambda: _pack(state, config), now=True)
+            saving.last(lambda: _pack(state, config))
         raise
-    return state.images.cpu(), state.labels.cpu(), metrics
+    saving.done(lambda: _pack(state, config))
+    return state.images.cpu(), state.labels.cpu(), state.metrics
 
 
 class _Work:
@@ -93,7 +95,7 @@ class _Work:
         self._stream = stream
         self._runtime = runtime
         self._precision = precision
-        self._build = lambda seed: build(pool.model, dataset.shape, dataset.num_classes, seed)
+        self._build = functools.partial(build, pool.model, dataset.shape, dataset.num_classes)
         self._trainer = Trainer(self._build(0), match_logits, runtime, precision, batch=config.student_batch)
         self._predict = Predictor(self._build(0), runtime, precision)
         self._matcher = Matcher(self._build(0), config.objective, config.alpha, runtime, precision)
@@ -110,10 +112,10 @@ class _Work:
             images = torch.cat([real.batch(part)[0] for part in index.split(1000)])
         else:
             images = torch.randn(len(labels), *dataset.shape, generator=rng).to(self._runtime.device)
-        return _Images(0, images, torch.zeros_like(images), labels.to(images.device))
+        return _Images(0, images, torch.zeros_like(images), labels.to(images.device), {})
 
-    def cycle(self, state: _Images) -> dict[str, float]:
-        """Run one refresh cycle and move its result into `state`; returns what was measured on the way."""
+    def cycle(self, state: _Images) -> None:
+        """Run one refresh cycle and move its result into `state`, with what was measured on the way."""
         c = self._config
         stream = self._stream.at("cycle", state.cycle)
         index = self._drawn(len(state.images), stream)
@@ -137,8 +139,8 @@ class _Work:
         with shielded():
             state.images[index] = u
             state.momentum[index] = momentum
+            state.metrics = metrics
             state.cycle += 1
-        return metrics
 
     def _drawn(self, count: int, stream: Stream) -> Tensor:
         size = min(self._config.batch or count, count)
@@ -210,12 +212,12 @@ def _pack(state: _Images, config: DistillConfig) -> Snapshot:
     done = min(state.cycle * config.refresh_every, config.rounds)
     tensors = {"images": state.images, "momentum": state.momentum, "labels": state.labels}
     progress = {"done": done, "total": config.rounds, "unit": "round"}
-    return Snapshot(tensors, {"cycle": state.cycle, "progress": progress})
+    return Snapshot(tensors, {"cycle": state.cycle, "metrics": state.metrics, "progress": progress})
 
 
-def _restore(keeper: Keeper) -> _Images | None:
+def _restore(keeper: Keeper, device: torch.device) -> _Images | None:
     kept = keeper.load(_STATE)
     if kept is None:
         return None
-    t = kept.tensors
-    return _Images(int(kept.meta["cycle"]), t["images"], t["momentum"], t["labels"])
+    images, momentum, labels = (kept.tensors[name].to(device) for name in ("images", "momentum", "labels"))
+    return _Images(int(kept.meta["cycle"]), images, momentum, labels, dict(kept.meta["metrics"]))

@@ -44,9 +44,15 @@ class NumericsError(ApmError):
     """A loss or an image that stopped being a finite number."""
 
 
-class Interrupted(ApmError):
-    """A run that was asked to stop and has saved its state; `signal` is the number of the signal."""
+class Interrupted(BaseException):
+    """A run that was asked to stop and has saved its state; `signal` is the number of the signal.
+
+    As KeyboardInterrupt it is no Exception: what catches all of those in passing, as compilers and decoders do,
+    must not swallow it.
+    """
 
     def __init__(self, message: str, hint: str = "", *, signal: int = 2) -> None:
-        super().__init__(message, hint)
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
         self.signal = signal

@@ -6,6 +6,7 @@ the last epoch. Random real images get the same labels, epochs and networks. The
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -177,7 +178,7 @@ class _Networks:
         dataset, c = work._dataset, work._config
         self._work = work
         self._name = f"{model.arch}/{model.width}/{labels}"
-        self._build = lambda seed: build(model, dataset.shape, dataset.num_classes, seed)
+        self._build = functools.partial(build, model, dataset.shape, dataset.num_classes)
         self._trainer = Trainer(self._build(0), _LOSSES[labels], work._runtime, work._precision, batch=c.batch)
         self._predict = Predictor(self._build(0), work._runtime, work._precision)
         self._schedule = Schedule(

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from apmctl_core import data as datasets
+from apmctl_core import footprint, interrupts
 from apmctl_core.artifacts.artifact import Artifact
+from apmctl_core.artifacts.files import require_space
 from apmctl_core.artifacts.keeper import WorkspaceKeeper
 from apmctl_core.artifacts.manifest import Manifest
 from apmctl_core.artifacts.pools import load_pool, save_pool
@@ -32,17 +34,17 @@ from apmctl_core.data import Dataset
 from apmctl_core.data.preprocessing import fit
 from apmctl_core.data.sampling import stratified_sample
 from apmctl_core.distill import distill
-from apmctl_core.errors import MismatchError
+from apmctl_core.errors import ArtifactError, MismatchError
 from apmctl_core.evaluate import evaluate
 from apmctl_core.events import Emit, Event, Note, Progress, silent
 from apmctl_core.jobs import Job, check_pool, data_name, evaluation, models_of, pool_job, recipe_of, set_job, settle
 from apmctl_core.models.registry import state_shapes
-from apmctl_core.relabel import Labeller, random_baseline
+from apmctl_core.relabel import KeptLabels, Labeller, draws_of, random_baseline
 from apmctl_core.runtime import Runtime, environment, peak_memory
 from apmctl_core.seeding import Stream
 from apmctl_core.teachers import train_teachers
 from apmctl_core.values import DistilledSet, TeacherPool
-from apmctl_core.workload import distill_flops, eval_flops, task_of, teacher_flops
+from apmctl_core.workload import Task, distill_flops, eval_flops, task_of, teacher_flops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,7 @@ def train_pool(session: Session, recipe: Recipe, *, name: str | None = None) -> 
 
 def _pool(session: Session, recipe: Recipe, dataset: Dataset, name: str | None = None) -> Outcome:
     job = pool_job(recipe, dataset.fingerprint, name)
+    _require_space(session, (job, footprint.pool_bytes(recipe, task_of(dataset))))
     return _run(session, job, lambda work: _make_pool(session, recipe, dataset, work))
 
 
@@ -91,12 +94,16 @@ def distill_set(session: Session, recipe: Recipe, *, pool: str | None = None, na
     given = session.store.find(pool, "pool") if pool else None
     if given is not None:
         check_pool(given, recipe, dataset.fingerprint)
-    pool_id = given.id if given else pool_job(recipe, dataset.fingerprint).id
+    teaching = pool_job(recipe, dataset.fingerprint)
+    pool_id = given.id if given else teaching.id
     job = set_job(recipe, dataset.fingerprint, pool_id, name)
+    needed = (job, footprint.set_bytes(recipe, task_of(dataset)))
     # Teachers are trained before the set is begun, and not at all for a set that is there.
     teachers = given
     if teachers is None and session.store.get("set", job.id) is None:
+        _require_space(session, needed, (teaching, footprint.pool_bytes(recipe, task_of(dataset))))
         teachers = _pool(session, recipe, dataset).artifact
+    _require_space(session, needed)
 
     def make(work: _Work) -> Manifest:
         return _make_set(session, recipe, dataset, teachers or session.store.find(pool_id, "pool"), work)
@@ -112,7 +119,10 @@ def relabel_set(
     Raises MismatchError where the pool is of other data or another preprocessing.
     """
     source = session.store.find(ref, "set")
-    teachers = session.store.find(pool or source.manifest.inputs["pool"], "pool")
+    pool = pool or source.manifest.inputs.get("pool")
+    if pool is None:
+        raise ArtifactError(f"{source.ref} does not say which pool it was made with", "name one with --teachers POOL")
+    teachers = session.store.find(pool, "pool")
     recipe = recipe_of(source)
     fingerprint = source.manifest.data["fingerprint"]
     check_pool(teachers, replace(recipe, model=recipe_of(teachers).model), fingerprint)
@@ -120,6 +130,8 @@ def relabel_set(
     config = {"committee": committee, "seed": recipe.seed, "precision": recipe.precision}
     inputs = {"data": fingerprint, "pool": teachers.id, "set": source.id}
     job = Job("set", name or f"{source.name}-relabel", config, inputs, recipe)
+    task = Task(source.manifest.shape, len(source.manifest.classes), 0, 0)
+    _require_space(session, (job, footprint.set_bytes(recipe, task)))
     return _run(session, job, lambda work: _make_relabelled(session, source, recipe, teachers, work))
 
 
@@ -135,6 +147,7 @@ def evaluate_set(session: Session, ref: str, changes: dict[str, Any]) -> Outcome
     config = {"evaluate": protocol, "width": recipe.model.width, "seed": recipe.seed, "precision": recipe.precision}
     inputs = {"data": distilled.manifest.data["fingerprint"], "set": distilled.id}
     job = Job("report", distilled.name, config, inputs, recipe)
+    _require_space(session, (job, footprint.report_bytes()))
     outcome = _run(session, job, lambda work: _make_report(session, distilled, recipe, models, work))
     report = load_report(outcome.artifact)
     return replace(outcome, metrics={"set": distilled.ref, "results": report["results"]})
@@ -156,7 +169,7 @@ def load_data(session: Session, config: DataConfig, fingerprint: str | None = No
     """
     cache = session.store.cache
     if fingerprint and session.data_path is None:
-        found = datasets.find_fingerprint(config.dataset, cache, fingerprint)
+        found = datasets.find_fingerprint(fingerprint, cache, name=config.dataset)
         if found is not None:
             return found
     name, path = config.dataset, session.data_path
@@ -187,11 +200,13 @@ class _Work:
         self.workspace = workspace
         self.keeper = WorkspaceKeeper(workspace)
         self._emit = session.emit
-        self._began = time.monotonic()
+        # A resumed run has taken the time of the processes before this one, too.
+        self._began = time.monotonic() - workspace.logged("seconds")
 
     def emit(self, event: Event) -> None:
-        """Show an event and write it into the history of the run."""
+        """Show an event and write it into the history of the run. Raises Interrupted where that was lost before."""
         if isinstance(event, Progress):
+            interrupts.check()
             record = {"stage": event.stage, "done": event.done, "total": event.total, **event.metrics}
         else:
             record = {"note": event.text, "level": event.level}
@@ -199,8 +214,16 @@ class _Work:
         self._emit(event)
 
     def seconds(self) -> float:
-        """Seconds since the work began, in this process."""
+        """Seconds of work so far, in this process and in those that it goes on from."""
         return round(time.monotonic() - self._began, 3)
+
+
+def _require_space(session: Session, *needed: tuple[Job, int]) -> None:
+    """Raise StoreError where the disk has no room for what jobs, beside the bytes they take, have yet to write."""
+    store = session.store
+    missing = [size - store.kept_bytes(job.kind, job.id) for job, size in needed if not store.get(job.kind, job.id)]
+    if missing:
+        require_space(store.root, sum(max(0, size) for size in missing))
 
 
 def _run(session: Session, job: Job, make: Callable[[_Work], Manifest]) -> Outcome:
@@ -289,18 +312,20 @@ def _finish_set(
     stream = Stream(recipe.seed).at("relabel")
     eager = replace(runtime, compile=False)
     labeller = Labeller(pool, recipe.distill.committee, stream=stream, runtime=eager, precision=recipe.precision)
+    total = len(images) * (1 + draws_of(recipe.distill.ipc, dataset.num_classes))
+    label = KeptLabels(labeller, work.keeper, total, work.emit)
     distilled = DistilledSet(
         images=images,
-        logits=labeller(images),
+        logits=label(images),
         labels=labels,
         stage=torch.zeros_like(labels),
         classes=dataset.classes,
         preprocessing=pool.preprocessing,
-        baseline=random_baseline(dataset, recipe.distill.ipc, labeller, pool, stream),
+        baseline=random_baseline(dataset, recipe.distill.ipc, label, pool, stream),
     )
     save_set(work.workspace.path, distilled)
     work.workspace.write("preview.png", preview_png(distilled))
-    found = metrics | {"images": float(len(images)), "committee": recipe.distill.committee}
+    found = metrics | {"images": len(images), "committee": recipe.distill.committee}
     return _draft(work, runtime, _about(dataset), found | {"labelling_teachers": labeller.teachers})
 
 

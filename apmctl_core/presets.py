@@ -81,11 +81,9 @@ def digits_ipc10() -> Recipe:
 def _digits(ipc: int) -> Recipe:
     return Recipe(
         data=DataConfig(dataset="digits", preprocessing="standard"),
-        model=ModelConfig(arch="convnet3", width=32),
+        model=ModelConfig(arch="convnet2", width=32),
         teachers=TeacherConfig(count=4, epochs=30),
-        distill=DistillConfig(
-            ipc=ipc, rounds=240, student_epochs=200, image_lr=ipc * 10 / 500, alpha=1.0, committee="mean"
-        ),
+        distill=DistillConfig(ipc=ipc, rounds=240, student_epochs=200, image_lr=2.0 * ipc, alpha=1.0, committee="mean"),
         evaluate=EvalConfig(epochs=300, labels=("soft", "hard")),
     )
 

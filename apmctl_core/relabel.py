@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from apmctl_core.checkpoint import Keeper, Snapshot, Thrifty
 from apmctl_core.data import Dataset
 from apmctl_core.data.sampling import stratified_sample
+from apmctl_core.errors import Interrupted
+from apmctl_core.events import Emit, Progress
 from apmctl_core.examples import RealSource, segment_length
 from apmctl_core.models.registry import build
 from apmctl_core.runtime import Runtime
@@ -18,6 +23,9 @@ from apmctl_core.values import Baseline, TeacherPool
 _DRAWS = 5
 _LARGE = 2_000_000  # logits in a baseline of one draw
 _CHUNK = 500
+_STATE = "labels"
+
+Label = Callable[[Tensor], Tensor]  # images (M, C, H, W) -> logits (M, K)
 
 
 class Labeller:
@@ -42,15 +50,60 @@ class Labeller:
         return total / len(self.teachers)
 
 
-def random_baseline(dataset: Dataset, ipc: int, labeller: Labeller, pool: TeacherPool, stream: Stream) -> Baseline:
+class KeptLabels:
+    """A labeller whose logits are saved as they come: asked again for the same images in the same order, it goes on.
+
+    The same order is what a resumed run asks in, since draws depend on nothing but their streams.
+    """
+
+    def __init__(self, label: Label, keeper: Keeper, total: int, emit: Emit) -> None:
+        """`total` is the number of images that will be labelled, all calls together."""
+        kept = keeper.load(_STATE)
+        self._label = label
+        self._total = total
+        self._emit = emit
+        self._saving = Thrifty(keeper, _STATE)
+        self._found = [kept.tensors["logits"]] if kept else []
+        self._given = 0  # images whose logits were handed out in this process
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits float32 (M, K) on the CPU of images (M, C, H, W)."""
+        return torch.cat([self._part(part) for part in images.split(_CHUNK)])
+
+    def _part(self, images: Tensor) -> Tensor:
+        begin, self._given = self._given, self._given + len(images)
+        if self._given > self._done():
+            try:
+                self._found.append(self._label(images))
+                self._emit(Progress(stage="label", done=self._done(), total=self._total, unit="image"))
+            except Interrupted:
+                if self._found:
+                    self._saving.last(self._pack)
+                raise
+            self._saving.offer(self._pack)
+            return self._found[-1]
+        return self._found[0][begin : self._given]
+
+    def _done(self) -> int:
+        return sum(map(len, self._found))
+
+    def _pack(self) -> Snapshot:
+        progress = {"done": self._done(), "total": self._total, "unit": "image"}
+        return Snapshot({"logits": torch.cat(self._found)}, {"progress": progress})
+
+
+def draws_of(ipc: int, num_classes: int) -> int:
+    """How many random baselines a set of `ipc` images a class is compared with: five where it is small, else one."""
+    return _DRAWS if ipc * num_classes * num_classes <= _LARGE else 1
+
+
+def random_baseline(dataset: Dataset, ipc: int, labeller: Label, pool: TeacherPool, stream: Stream) -> Baseline:
     """Random real images, `ipc` a class, labelled as the set is; five draws for small sets, one for large ones."""
-    per_draw = ipc * dataset.num_classes * dataset.num_classes
-    draws = _DRAWS if per_draw <= _LARGE else 1
     index = [
         torch.from_numpy(
             stratified_sample(dataset.train.labels, ipc, stream.at("baseline", d).generator(), dataset.classes)
         )
-        for d in range(draws)
+        for d in range(draws_of(ipc, dataset.num_classes))
     ]
     real = RealSource(dataset.train, pool.preprocessing, torch.device("cpu"), "fp32")
     logits = [torch.cat([labeller(real.batch(part)[0]) for part in draw.split(_CHUNK)]) for draw in index]

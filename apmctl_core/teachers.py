@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -81,7 +82,7 @@ class _Work:
         self._config = config
         self._keeper = keeper
         self._emit = emit
-        self._build = lambda seed: build(model, dataset.shape, dataset.num_classes, seed)
+        self._build = functools.partial(build, model, dataset.shape, dataset.num_classes)
         self._train = RealSource(dataset.train, preprocessing, runtime.device, precision)
         self._test = RealSource(dataset.test, preprocessing, runtime.device, precision)
         self._trainer = Trainer(self._build(0), cross_entropy, runtime, precision, batch=config.batch)
@@ -130,9 +131,9 @@ class _Work:
         resume = _unpack(kept) if kept else None
         try:
             self._trainer.fit(initial, self._train, schedule, stream, resume=resume, after_epoch=after_epoch)
-        except Interrupted:
+        except (Interrupted, NumericsError):
             if latest is not None:
-                saving.offer(snapshot, now=True)
+                saving.last(snapshot)
             raise
 
     def _progress(self, number: int, epoch: int) -> dict[str, object]:

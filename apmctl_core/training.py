@@ -162,7 +162,7 @@ class Predictor:
 
     def _logits(self, x: Tensor) -> Tensor:
         with autocast(self._runtime.device, self._precision):
-            logits = self.network(x)
+            logits: Tensor = self.network(x)
         return logits.float()
 
     def load(self, weights: State) -> None:
@@ -172,7 +172,8 @@ class Predictor:
     @torch.no_grad()
     def __call__(self, x: Tensor, length: int = 0) -> Tensor:
         """Logits (B, K) of images (B, C, H, W), padded to `length` rows for compiled code."""
-        return self._forward(padded(x, length))[: len(x)]
+        logits: Tensor = self._forward(padded(x, length))
+        return logits[: len(x)]
 
 
 def accuracy(predict: Predictor, source: Source, batch: int = 500) -> float:

@@ -82,7 +82,7 @@ def rate(model: ModelConfig, task: Task, batch: int, runtime: Runtime, precision
         torch.randn(batch, *task.shape, device=runtime.device),
         torch.randn(batch, task.num_classes, device=runtime.device),
     )
-    times = []
+    times: list[float] = []
     schedule = Schedule(epochs=1, lr=0.01, momentum=0.9, weight_decay=0.0, batch=batch)
     while sum(times) < 0.6 or len(times) < 4:
         began = time.perf_counter()

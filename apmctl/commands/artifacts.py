@@ -30,7 +30,7 @@ def list_(*, kind: _Kind = None, store: Path, out: Sink) -> None:
     everything, damaged = home.scan()
     for each in damaged:
         out.note(f"left out {each.ref}: {each.error.message}", "warning")
-    reports = {a.manifest.inputs.get("set", ""): a for a in everything if a.kind == "report"}
+    reports = present.newest_reports(everything)
     chosen = [a for a in everything if kind in (None, a.kind)]
     artifacts = [present.listed(a, present.accuracy_of(a, reports)) for a in chosen]
     runs = [present.unfinished(r) for r in home.runs() if kind in (None, r.kind)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,14 @@ class Layout:
 
 @dataclass(frozen=True)
 class Header:
-    """What a safetensors file says of itself: the tensors' dtypes and shapes, and its metadata."""
+    """What a safetensors file says of itself: the tensors' dtypes and shapes, and its metadata.
+
+    `begins` has the place of each tensor's first byte in the file.
+    """
 
     tensors: dict[str, Layout]
     metadata: dict[str, str]
+    begins: dict[str, int] = field(default_factory=dict)
 
 
 def read_header(path: Path) -> Header:
@@ -59,7 +63,8 @@ def read_header(path: Path) -> Header:
         raise _damaged(path, "its metadata are not texts")
     tensors = {name: _layout(entry, name, path) for name, entry in values.items()}
     _check_offsets(values, size - 8 - length, path)
-    return Header(tensors, metadata)
+    begins = {name: 8 + length + entry["data_offsets"][0] for name, entry in values.items()}
+    return Header(tensors, metadata, begins)
 
 
 def check_layout(header: Header, expected: Mapping[str, Layout], path: Path) -> dict[str, int]:

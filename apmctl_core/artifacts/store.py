@@ -108,6 +108,11 @@ class Store:
         """All unfinished runs, with their progress."""
         return [self._run(entry) for entry in self._entries() if not entry.finished]
 
+    def kept_bytes(self, kind: str, id: str) -> int:
+        """The bytes that an unfinished run of that kind and id has on the disk already, 0 where there is none."""
+        runs = [e.path for e in self._entries(kind) if e.id == id and not e.finished]
+        return sum(files.regular_size(path) or 0 for run in runs for path in run.glob("*"))
+
     # --- making and removing
 
     @contextlib.contextmanager

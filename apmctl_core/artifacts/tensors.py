@@ -7,13 +7,14 @@ its header (see header.py), so that nothing is allocated for a file that is not 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from apmctl_core.artifacts.files import DAMAGED_HINT, atomic
+from apmctl_core.artifacts.files import DAMAGED_HINT, atomic, open_regular
 from apmctl_core.artifacts.header import ITEM_SIZES, MAX_HEADER, METADATA, Layout, check_layout, read_header
 from apmctl_core.errors import ArtifactError, NumericsError
 
@@ -29,6 +30,8 @@ _NAMES = {
     torch.int64: "I64",
     torch.float64: "F64",
 }
+_DTYPES = {name: dtype for dtype, name in _NAMES.items()}
+PIECE_BYTES = 8 << 20
 
 
 def write(
@@ -72,6 +75,28 @@ def read(
     if finite:
         check_finite(tensors, str(path))
     return tensors, header.metadata
+
+
+def pieces(path: Path, name: str, rows: int = 0) -> Iterator[Tensor]:
+    """One tensor of a file in pieces of its first dimension, so that its size bounds no one's memory.
+
+    `rows` a piece, or as many as fit into 8 MB. Raises ArtifactError where the file is damaged or lacks the tensor.
+    """
+    header = read_header(path)
+    if name not in header.tensors:
+        raise ArtifactError(f"{path} lacks the tensor {name!r}", DAMAGED_HINT)
+    layout = header.tensors[name]
+    dtype, (count, *rest) = str(layout.dtype), map(int, layout.shape)
+    row = math.prod(rest) * ITEM_SIZES[dtype]
+    step = rows or max(1, PIECE_BYTES // max(row, 1))
+    with open_regular(path) as file:
+        file.seek(header.begins[name])
+        for begin in range(0, count, step):
+            size = min(step, count - begin)
+            data = bytearray(file.read(size * row))
+            if len(data) != size * row:
+                raise ArtifactError(f"{path} is shorter than its header says", DAMAGED_HINT)
+            yield torch.frombuffer(data, dtype=_DTYPES[dtype]).reshape(size, *rest)
 
 
 def check_finite(tensors: Mapping[str, Tensor], what: str) -> None:

@@ -21,13 +21,14 @@ _MAX_LINE = 1 << 20
 _MAX_LISTED = 20
 
 
-def verify(artifact: Artifact, shapes: ShapesOf | None = None) -> list[str]:
+def verify(artifact: Artifact, shapes: ShapesOf | None = None, *, strays: bool = True) -> list[str]:
     """Everything that is wrong with an artifact, one line each; nothing where it is sound.
 
-    Checks every sha256, that nothing else lies in the folder, and every value as loading does. `shapes` gives the
-    weights that a pool's network must have (default: those of the registry). Raises StoreError where it cannot read.
+    Checks every sha256, that nothing else lies in the folder (unless `strays` is false), and every value as loading
+    does. `shapes` gives the weights that a pool's network must have (default: those of the registry). Memory does not
+    grow with a set. Raises StoreError where it cannot read.
     """
-    found = [f"{name} is not in the manifest" for name in _strays(artifact)]
+    found = [f"{name} is not in the manifest" for name in _strays(artifact)] if strays else []
     for name, entry in sorted(artifact.manifest.files.items()):
         found += _problems(lambda n=name, e=entry: _check_sha256(artifact, n, e.sha256))  # type: ignore[misc]
     checks: dict[str, Callable[[], None]] = {
@@ -41,9 +42,9 @@ def verify(artifact: Artifact, shapes: ShapesOf | None = None) -> list[str]:
     return found
 
 
-def require_sound(artifact: Artifact, shapes: ShapesOf | None = None) -> None:
+def require_sound(artifact: Artifact, shapes: ShapesOf | None = None, *, strays: bool = True) -> None:
     """Raise ArtifactError with the first of what `verify` finds, if it finds anything."""
-    found = verify(artifact, shapes)
+    found = verify(artifact, shapes, strays=strays)
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise ArtifactError(f"{artifact.ref} is damaged: {found[0]}{more}", DAMAGED_HINT)
@@ -78,9 +79,9 @@ def _check_pool(artifact: Artifact, shapes: ShapesOf | None) -> None:
 
 
 def _check_set(artifact: Artifact) -> None:
-    from apmctl_core.artifacts.sets import load_set
+    from apmctl_core.artifacts.sets import check_values
 
-    load_set(artifact)
+    check_values(artifact)
     if "preview.png" in artifact.manifest.files:
         with open_regular(artifact.file("preview.png")) as file:
             if file.read(len(_PNG)) != _PNG:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from apmctl_core.artifacts import files, states
+from apmctl_core.artifacts import files, states, strict_json
 from apmctl_core.artifacts import manifest as manifests
 from apmctl_core.artifacts.artifact import Artifact, open_artifact, open_stored
 from apmctl_core.artifacts.manifest import FileEntry, Manifest
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PARTIAL = ".partial"
 TRASH = ".trash"
+_MAX_HISTORY = 256 << 20
 
 
 def partial_name(id: str) -> str:
@@ -117,6 +118,18 @@ class Workspace:
         with files.disk_errors(path), path.open("ab+") as file:
             _cut_torn_line(file)
             file.write(line)
+
+    def logged(self, field: str) -> float:
+        """The latest value of a number in the history, 0 where there is none."""
+        lines: list[bytes] = []
+        with contextlib.suppress(ArtifactError, StoreError):
+            lines = files.read_bounded(self._folder / "events.jsonl", _MAX_HISTORY).splitlines()
+        for line in reversed(lines):
+            with contextlib.suppress(ArtifactError):  # the last one may be torn
+                value = strict_json.parse_object(line, "the history").get(field)
+                if isinstance(value, (int, float)):
+                    return float(value)
+        return 0.0
 
     # --- the end of a run
 

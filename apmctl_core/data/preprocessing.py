@@ -5,10 +5,11 @@ Shape legend: B images, C channels, H x W pixels, D = C * H * W.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from apmctl_core.data.cache import storing
+from apmctl_core.data.cache import storing, sweep
 from apmctl_core.data.dataset import Dataset, release
 from apmctl_core.data.zca import fit_zca
 from apmctl_core.errors import ArtifactError, ConfigError
@@ -135,15 +136,13 @@ def _read(path: Path, kind: str) -> Preprocessing | None:
 def _write(path: Path, fitted: Preprocessing) -> None:
     from safetensors.torch import save_file
 
-    with storing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".fit.", dir=path.parent) as folder:
-            temporary = Path(folder) / "fit.safetensors"
-            save_file(dict(fitted.tensors), temporary, {"kind": fitted.kind, "digest": fitted.digest()})
-            temporary.chmod(0o644)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
+    with storing(path), tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent) as folder:
+        temporary = Path(folder) / "fit.safetensors"
+        save_file(dict(fitted.tensors), temporary, {"kind": fitted.kind, "digest": fitted.digest()})
+        temporary.chmod(0o644)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
 
 
 def fit(dataset: Dataset, kind: str, cache: Path) -> Preprocessing:
@@ -158,8 +157,33 @@ def fit(dataset: Dataset, kind: str, cache: Path) -> Preprocessing:
     if kind == "standard":  # quicker to measure than to check
         return _compute(dataset, kind)
     path = cache / "preprocessing" / f"{kind}-{dataset.fingerprint}.safetensors"
-    found = _read(path, kind)
-    if found is None or found.tensors["mean"].shape[0] != int(np.prod(dataset.shape)):
-        found = _compute(dataset, kind)
-        _write(path, found)
+    found = _stored(path, kind, dataset)
+    if found is None:
+        with _locked(path):
+            found = _stored(path, kind, dataset)  # by whoever held the lock
+            if found is None:
+                sweep(path.parent, path.stem)
+                found = _compute(dataset, kind)
+                _write(path, found)
     return found
+
+
+def _stored(path: Path, kind: str, dataset: Dataset) -> Preprocessing | None:
+    found = _read(path, kind)
+    fits = found is not None and found.tensors["mean"].shape[0] == int(np.prod(dataset.shape))
+    return found if fits else None
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time for a fit, so that the covariance of a large set is not taken by several at once."""
+    from filelock import FileLock
+
+    with storing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f"{path.stem}.lock"))
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

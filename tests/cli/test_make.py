@@ -151,6 +151,16 @@ def test_eval_as_a_table_with_its_protocol(cli: Cli, measured: Engine) -> None:
     assert measured.calls
 
 
+def test_what_differs_between_rows_stands_apart_in_the_protocol(cli: Cli, measured: Engine) -> None:
+    losses = [("soft", "l1 on logits"), ("hard", "cross-entropy")]
+    measured.metrics["results"] = [
+        ROW | {"labels": kind, "protocol": {"epochs": 3, "loss": loss}} for kind, loss in losses
+    ]
+    lines = cli("eval", "a-set").out.splitlines()
+    assert "protocol: epochs 3" in lines
+    assert "  loss: l1 on logits (convnet3 soft), cross-entropy (convnet3 hard)" in lines
+
+
 def test_eval_without_anything_to_compare_with(cli: Cli, measured: Engine) -> None:
     measured.metrics["results"] = [ROW | {"random_accuracy_mean": None, "random_accuracy_std": None}]
     answer = cli("eval", "a-set")

@@ -70,7 +70,7 @@ def test_lines_have_rate_time_left_and_metrics(capsys: pytest.CaptureFixture[str
     clock.now += 10
     emit(_event(40, loss=0.12345, peak_memory_bytes=1.5e9))
     line = _lines(capsys)[-1]
-    assert line == "distill: 40/100 rounds (40%), 2 rounds/s, 30 s left, loss 0.1235, peak memory bytes 1.5 GB"
+    assert line == "distill: 40/100 rounds (40%), 2 rounds/s, 30 s left, loss 0.1235, peak memory 1.5 GB"
 
 
 def test_what_was_done_before_a_resumed_run_does_not_count_for_its_rate() -> None:

@@ -6,14 +6,13 @@ minute before it says that there is no network.
 
 from __future__ import annotations
 
-import contextlib
-import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from apmctl_core.clients import chain, is_network, listening, shown
 from apmctl_core.data.columns import Columns, concat, detect, label_values, payloads
 from apmctl_core.data.request import Hub
 from apmctl_core.data.rows import Payload, Rows, Source
@@ -24,58 +23,6 @@ from apmctl_core.events import Emit, Note
 _BATCH = 64
 _TIMEOUT_S = 10.0
 _LOCAL = "or give the data set on disk with --data DIR"
-
-
-class _Listener(logging.Handler):
-    """Passes the warnings of the clients on, so that retries are not silent."""
-
-    def __init__(self, emit: Emit) -> None:
-        super().__init__(logging.WARNING)
-        self._emit = emit
-        self._last = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = " ".join(record.getMessage().split())[:200]
-        if "etry" in text and text != self._last:
-            self._last = text
-            self._emit(Note(text=f"Hub: {text}", level="warning"))
-
-
-@contextlib.contextmanager
-def _listening(emit: Emit) -> Iterator[None]:
-    """Silence progress bars and log lines of the clients, which would run into ours on stderr."""
-    import datasets
-    from huggingface_hub import utils
-
-    libraries: tuple[Any, ...] = (datasets.utils, utils)
-
-    loggers = [logging.getLogger(name) for name in ("huggingface_hub", "datasets", "fsspec", "filelock")]
-    before = [(logger, logger.handlers[:], logger.propagate) for logger in loggers]
-    shown = [library for library in libraries if not library.are_progress_bars_disabled()]
-    listener = _Listener(emit)
-    for logger in loggers:
-        logger.handlers, logger.propagate = [listener], False
-    for library in shown:
-        library.disable_progress_bars()
-    try:
-        yield
-    finally:
-        for logger, handlers, propagate in before:
-            logger.handlers, logger.propagate = handlers, propagate
-        for library in shown:
-            library.enable_progress_bars()
-
-
-def _line(error: BaseException) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _not_there(repo: str) -> DataError:
@@ -108,33 +55,26 @@ def _translate_one(error: BaseException, repo: str) -> ApmError | None:
                 f"the Hub refuses access to '{repo}' ({status})", f"log in with `hf auth login`; {_LOCAL}"
             )
         return NetworkError(
-            f"the Hub answers for '{repo}' with an error: {status or _line(error)}", f"try later, {_LOCAL}"
+            f"the Hub answers for '{repo}' with an error: {status or shown(error)}", f"try later, {_LOCAL}"
         )
     return None
 
 
-def _is_network(error: BaseException) -> bool:
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(
-        names & {"TransportError", "ConnectionError", "TimeoutError", "RequestException", "LocalEntryNotFoundError"}
-    )
-
-
 def translate(error: Exception, repo: str) -> ApmError:
     """The error for a failure of the Hub's clients: DataError for what is missing or odd, else NetworkError."""
-    causes = list(_chain(error))
+    causes = list(chain(error))
     for cause in causes:
         found = _translate_one(cause, repo)
         if found is not None:
             return found
-    if any(_is_network(cause) for cause in causes):
+    if any(is_network(cause) for cause in causes):
         return NetworkError(
-            f"the Hub cannot be reached for '{repo}': {_line(causes[-1])}", f"check the network, {_LOCAL}"
+            f"the Hub cannot be reached for '{repo}': {shown(causes[-1])}", f"check the network, {_LOCAL}"
         )
     if isinstance(error, OSError) and error.errno is not None:
-        return DataError(f"cannot store the download of '{repo}': {_line(error)}", "HF_HOME says where downloads go")
+        return DataError(f"cannot store the download of '{repo}': {shown(error)}", "HF_HOME says where downloads go")
     return DataError(
-        f"'{repo}' cannot be loaded as a data set of images: {_line(error)}",
+        f"'{repo}' cannot be loaded as a data set of images: {shown(error)}",
         "download its parquet files and give their folder as the data set",
     )
 
@@ -152,7 +92,7 @@ def _revision(hub: Hub) -> str | None:
 
 def _download(hub: Hub, emit: Emit) -> tuple[Any, str | None]:
     try:
-        with _listening(emit):
+        with listening(emit):
             revision = _revision(hub)
             emit(Note(text=f"loading {hub.repo} from the Hub"))
             import datasets
