@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from apmctl import errors
-from apmctl.commands import artifacts, distill, doctor, evaluate, presets, relabel, teachers
+from apmctl.commands import artifacts, distill, doctor, evaluate, hub, presets, relabel, teachers
 from apmctl.output import Sink
 from apmctl_core import __version__, interrupts
 from apmctl_core.errors import ConfigError, Interrupted
@@ -41,6 +41,7 @@ def start(
 
 MAKE = "Make and measure"
 KEEP = "What there is"
+SHARE = "Share"
 ABOUT = "About"
 
 app.command("teachers", rich_help_panel=MAKE)(teachers.teachers)
@@ -51,6 +52,8 @@ app.command("list", rich_help_panel=KEEP)(artifacts.list_)
 app.command("show", rich_help_panel=KEEP)(artifacts.show)
 app.command("verify", rich_help_panel=KEEP)(artifacts.verify)
 app.command("rm", rich_help_panel=KEEP)(artifacts.remove)
+app.command("push", rich_help_panel=SHARE)(hub.push)
+app.command("pull", rich_help_panel=SHARE)(hub.pull)
 app.command("presets", rich_help_panel=ABOUT)(presets.presets)
 app.command("doctor", rich_help_panel=ABOUT)(doctor.doctor)
 

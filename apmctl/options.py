@@ -34,14 +34,18 @@ DatasetArgument = Annotated[
         metavar="DATASET", help="A known name (digits, cifar10, ...), hf:owner/name, or a folder.", show_default=False
     ),
 ]
-SetArgument = Annotated[str, typer.Argument(metavar="SET", help="A name, name@id, the start of an id, or a path.")]
-RefArgument = Annotated[str, typer.Argument(metavar="REF", help="A name, name@id, the start of an id, or a path.")]
+_REF_HELP = "A name, name@id, the start of an id, a path, or hf:owner/name[@revision]."
+SetArgument = Annotated[str, typer.Argument(metavar="SET", help=_REF_HELP)]
+RefArgument = Annotated[str, typer.Argument(metavar="REF", help=_REF_HELP)]
+LocalArgument = Annotated[str, typer.Argument(metavar="REF", help="A name, name@id, the start of an id, or a path.")]
 NameOption = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="Name of the artifact.", rich_help_panel=OUTPUT_PANEL)
 ]
 PoolOption = Annotated[
     str | None,
-    typer.Option("--teachers", metavar="POOL", help="The pool to use.", rich_help_panel=SOURCE_PANEL),
+    typer.Option(
+        "--teachers", metavar="POOL", help="The pool to use, named as artifacts are.", rich_help_panel=SOURCE_PANEL
+    ),
 ]
 DryRunOption = Annotated[
     bool,
@@ -128,6 +132,6 @@ def store_root(given: Path | None) -> Path:
     """The store that was named, else the one of this user."""
     if given is not None:
         return given.expanduser()
-    import platformdirs
+    from apmctl_core.artifacts.home import user_store
 
-    return platformdirs.user_data_path("apmctl", appauthor=False)
+    return user_store()

@@ -29,18 +29,22 @@ def identity(artifact: Artifact) -> Document:
 
 def deliver_made(out: Sink, command: str, outcome: Outcome) -> None:
     """The result of a command that made or found an artifact."""
-    artifact = outcome.artifact
-    document = {
+    out.result(made_document(command, outcome), made_text(outcome), outcome.artifact.ref)
+
+
+def made_document(command: str, outcome: Outcome) -> Document:
+    """An outcome as the JSON document of its command."""
+    return {
         "command": command,
-        "artifact": identity(artifact) | {"reused": outcome.reused},
+        "artifact": identity(outcome.artifact) | {"reused": outcome.reused},
         "metrics": outcome.metrics,
         "elapsed_s": outcome.elapsed_s,
         "peak_memory_bytes": outcome.peak_memory_bytes,
     }
-    out.result(document, _made(outcome), artifact.ref)
 
 
-def _made(outcome: Outcome) -> str:
+def made_text(outcome: Outcome) -> str:
+    """The same for people."""
     artifact = outcome.artifact
     lines: list[tuple[str, object]] = [("path", artifact.path)]
     if "preview.png" in artifact.manifest.files:

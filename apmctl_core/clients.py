@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from apmctl_core.artifacts.strict_json import printable
 from apmctl_core.events import Emit, Note
 
 _LOGGERS = ("huggingface_hub", "datasets", "fsspec", "filelock")
@@ -67,9 +66,9 @@ def listening(emit: Emit) -> Iterator[None]:
 @contextlib.contextmanager
 def bounded() -> Iterator[None]:
     """Give up on a Hub that takes a connection and then says nothing: the client itself would wait for ever."""
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import utils
 
-    session: Any = get_session()
+    session: Any = utils.get_session()  # type: ignore[attr-defined]  # public, by its documentation
     before = getattr(session, "timeout", None)
     if before is None or any(before.as_dict().values()):  # another backend, or somebody's own limits
         yield
@@ -84,7 +83,8 @@ def bounded() -> Iterator[None]:
 def shown(error: object) -> str:
     """An error or a log record as one line that may be printed: short, without credentials or control characters."""
     text = scrub(" ".join(str(error).split())) or type(error).__name__
-    return printable(text if len(text) <= _LINE else text[: _LINE - 1] + "…")
+    text = text if len(text) <= _LINE else text[: _LINE - 1] + "…"
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def scrub(text: str) -> str:

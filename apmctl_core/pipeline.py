@@ -57,6 +57,12 @@ class Session:
     emit: Emit = silent
     wait: bool = True
 
+    def find(self, ref: str, kind: str) -> Artifact:
+        """The artifact that a user names: in the store, in a folder, or on the Hub, whence it is pulled."""
+        from apmctl_core.hub.references import find
+
+        return find(self.store, ref, kind, wait=self.wait, emit=self.emit)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -91,7 +97,7 @@ def distill_set(session: Session, recipe: Recipe, *, pool: str | None = None, na
     """
     dataset, recipe = prepare(session, recipe)
     _check_ipc(dataset, recipe)
-    given = session.store.find(pool, "pool") if pool else None
+    given = session.find(pool, "pool") if pool else None
     if given is not None:
         check_pool(given, recipe, dataset.fingerprint)
     teaching = pool_job(recipe, dataset.fingerprint)
@@ -118,11 +124,12 @@ def relabel_set(
 
     Raises MismatchError where the pool is of other data or another preprocessing.
     """
-    source = session.store.find(ref, "set")
-    pool = pool or source.manifest.inputs.get("pool")
-    if pool is None:
+    source = session.find(ref, "set")
+    own = source.manifest.inputs.get("pool")
+    if pool is None and own is None:
         raise ArtifactError(f"{source.ref} does not say which pool it was made with", "name one with --teachers POOL")
-    teachers = session.store.find(pool, "pool")
+    # What a manifest names is looked for in the store alone: it may be a stranger's.
+    teachers = session.find(pool, "pool") if pool else session.store.find(str(own), "pool")
     recipe = recipe_of(source)
     fingerprint = source.manifest.data["fingerprint"]
     check_pool(teachers, replace(recipe, model=recipe_of(teachers).model), fingerprint)
@@ -140,7 +147,7 @@ def evaluate_set(session: Session, ref: str, changes: dict[str, Any]) -> Outcome
 
     Raises MismatchError where the data at hand is not what the set was distilled from.
     """
-    distilled = session.store.find(ref, "set")
+    distilled = session.find(ref, "set")
     recipe = evaluation(recipe_of(distilled), changes, distilled, session.runtime)
     models = models_of(recipe)
     protocol = to_dict(replace(recipe.evaluate, arch=tuple(m.arch for m in models)))
@@ -241,6 +248,7 @@ def _run(session: Session, job: Job, make: Callable[[_Work], Manifest]) -> Outco
 
     found = session.store.get(job.kind, job.id)
     if found is not None:
+        session.store.tidy(job.kind, job.id)
         return outcome(found, True)
     with session.store.workspace(job.kind, job.name, job.id, wait=session.wait, emit=session.emit) as workspace:
         if workspace.existing is not None:

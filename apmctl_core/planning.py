@@ -48,7 +48,7 @@ def plan(session: Session, recipe: Recipe, command: str, *, pool: str | None = N
     dataset, task = _data(session, recipe)
     recipe = settle(recipe, task.shape, task.num_classes, session.runtime)
     fingerprint = dataset.fingerprint if dataset else None
-    given = session.store.find(pool, "pool") if pool else None
+    given = session.find(pool, "pool") if pool else None
     if given is not None:
         check_pool(given, recipe, fingerprint or given.manifest.data["fingerprint"])
     pool_id = given.id if given else fingerprint and pool_job(recipe, fingerprint).id

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apmctl import options, present
+from apmctl import options, present, progress
 from apmctl.output import Sink
 from apmctl.signature import takes
 from apmctl_core.errors import ArtifactError, ConfigError
@@ -41,7 +41,7 @@ def list_(*, kind: _Kind = None, store: Path, out: Sink) -> None:
 @takes(options.STORE, options.OUTPUT)
 def show(ref: options.RefArgument, *, store: Path, out: Sink) -> None:
     """Show an artifact: its recipe, inputs, metrics and files."""
-    artifact = _find(store, ref)
+    artifact = _find(store, ref, out)
     document = {"command": "show", **present.shown(artifact)}
     out.result(document, present.description(artifact), str(artifact.path))
 
@@ -51,7 +51,7 @@ def verify(ref: options.RefArgument, *, store: Path, out: Sink) -> None:
     """Check every file of an artifact against its manifest, and every value as loading it would."""
     from apmctl_core.artifacts.verify import verify as problems_of
 
-    artifact = _find(store, ref)
+    artifact = _find(store, ref, out)
     problems = problems_of(artifact)
     for problem in problems[1:]:
         out.note(f"{artifact.ref}: {problem}", "warning")
@@ -84,7 +84,9 @@ def remove(
     )
 
 
-def _find(store: Path, ref: str) -> Artifact:
+def _find(store: Path, ref: str, out: Sink) -> Artifact:
     from apmctl_core.artifacts.store import Store
+    from apmctl_core.hub.references import find
 
-    return Store(store).find(ref)
+    with progress.listening(out) as emit:
+        return find(Store(store), ref, emit=emit)

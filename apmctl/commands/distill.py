@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from apmctl import fields, options, plans, present
+from typing import Annotated
+
+import typer
+
+from apmctl import exchange, fields, options, plans, present
 from apmctl.fields import Settings
 from apmctl.options import Machine
 from apmctl.output import Sink
 from apmctl.sessions import opened
 from apmctl.signature import takes
+
+_Push = Annotated[
+    str | None,
+    typer.Option(
+        "--push",
+        metavar="OWNER/NAME",
+        help="Measure the set when it is done, and push it to the Hub with the result.",
+        rich_help_panel=options.OUTPUT_PANEL,
+    ),
+]
 
 
 @takes(fields.settings(fields.DISTILL), options.machine(segment=True), options.OUTPUT)
@@ -17,6 +31,7 @@ def distill(
     teachers: options.PoolOption = None,
     name: options.NameOption = None,
     dry_run: options.DryRunOption = False,
+    push: _Push = None,
     settings: Settings,
     machine: Machine,
     out: Sink,
@@ -29,5 +44,14 @@ def distill(
     with opened(machine, out) as session:
         from apmctl_core.pipeline import distill_set
 
+        if push is not None:
+            from apmctl_core.hub.push import preflight
+            from apmctl_core.hub.release import release
+
+            preflight("set", push, session.emit)
         outcome = distill_set(session, recipe, pool=teachers, name=name)
-    present.deliver_made(out, "distill", outcome)
+        released = release(session, outcome.artifact, push) if push is not None else None
+    if released is None:
+        present.deliver_made(out, "distill", outcome)
+    else:
+        exchange.deliver_released(out, outcome, *released)

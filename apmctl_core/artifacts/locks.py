@@ -127,6 +127,12 @@ def owner_of(folder: Path, key: str) -> Owner | None:
     return owner if types == [str, str, int, float, str, str] else None
 
 
+def is_left(folder: Path, key: str) -> bool:
+    """Whether there are files of a lock, held or not."""
+    paths = _Paths(folder, key)
+    return paths.lock.exists() or paths.note.exists()
+
+
 def running(folder: Path, key: str) -> bool:
     """Whether a living process holds the lock, judged by its note: nothing is opened for writing."""
     owner = owner_of(folder, key)

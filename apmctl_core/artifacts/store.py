@@ -141,6 +141,13 @@ class Store:
             finally:
                 work.leave()
 
+    def tidy(self, kind: str, id: str) -> None:
+        """Remove what a process left that was killed after it had published this artifact, but held its lock still."""
+        if locks.is_left(self.locks, f"{kind}-{id}"):
+            # Whoever holds it removes it; on a store that cannot be written it is harmless.
+            with contextlib.suppress(StoreError), locks.hold(self.locks, f"{kind}-{id}", id, wait=False):
+                self._sweep(kind)
+
     def remove(self, target: Artifact | Damaged | Run) -> None:
         """Remove an artifact or an unfinished run: out of sight at once, then deleted.
 

@@ -94,9 +94,10 @@ def _download(hub: Hub, emit: Emit) -> tuple[Any, str | None]:
     try:
         with listening(emit):
             revision = _revision(hub)
-            emit(Note(text=f"loading {hub.repo} from the Hub"))
-            import datasets
+        emit(Note(text=f"loading {hub.repo} from the Hub"))
+        import datasets  # a second; it must be there for `listening` to keep it quiet
 
+        with listening(emit):
             return datasets.load_dataset(hub.repo, revision=revision), revision
     except ApmError:
         raise

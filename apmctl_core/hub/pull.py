@@ -1,0 +1,190 @@
+"""From the Hub into the store: everything is checked before the artifact appears, and what is refused leaves nothing.
+
+A download lies in the store's cache until it is whole; one that breaks off is gone on with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from apmctl_core.artifacts import files, locks
+from apmctl_core.artifacts import manifest as manifests
+from apmctl_core.artifacts.artifact import Artifact
+from apmctl_core.artifacts.manifest import FileEntry, Manifest
+from apmctl_core.artifacts.store import Store
+from apmctl_core.artifacts.verify import require_sound
+from apmctl_core.errors import ArtifactError, MismatchError
+from apmctl_core.events import Emit, Note, Progress, silent
+from apmctl_core.hub import origins
+from apmctl_core.hub.client import MAIN, Client, Remote, is_offline
+from apmctl_core.hub.failures import offline
+from apmctl_core.hub.origins import Origin
+from apmctl_core.hub.references import Reference
+
+TYPES = {"set": "dataset", "pool": "model"}
+_KINDS = {type: kind for kind, type in TYPES.items()}
+_VARYING = ("events.jsonl", "preview.png")  # the same recipe gives the same artifact with another history
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pulled:
+    """An artifact of the store, and where on the Hub it is from; `downloaded_bytes` is what this call has fetched."""
+
+    artifact: Artifact
+    reused: bool
+    reference: Reference
+    commit: str
+    downloaded_bytes: int
+
+
+def pull(
+    store: Store, reference: Reference, *, kind: str | None = None, wait: bool = True, emit: Emit = silent
+) -> Pulled:
+    """Bring the artifact of a repository into the store; one that is there already is not fetched again.
+
+    Raises NetworkError for the network, the credentials, or what is not there; ArtifactError for what is no sound
+    artifact of that kind; MismatchError where the store has another one of the same id; StoreError.
+    """
+    revision = reference.revision or MAIN
+    known = origins.lookup(store, reference.repo, revision, kind)
+    if known is not None and (is_offline() or known[1].commit == revision):
+        if is_offline():
+            emit(Note(text=f"offline: {reference} is taken for what it was when it was last pulled"))
+        return Pulled(artifact=known[0], reused=True, reference=reference, commit=known[1].commit, downloaded_bytes=0)
+    if is_offline():
+        raise offline(str(reference))
+    client = Client(emit)
+    remote = client.remote(reference.repo, [TYPES[kind]] if kind in TYPES else list(_KINDS), reference.revision)
+    with locks.hold(store.locks, f"pull-{remote.commit}", f"the pull of {reference}", wait=wait, emit=emit):
+        artifact, reused, fetched = _Download(store, client, remote, reference).run(kind, wait)
+    origin = Origin(remote.commit, artifact.kind, artifact.id)
+    origins.record(store, reference.repo, (revision, remote.commit), origin)
+    return Pulled(artifact=artifact, reused=reused, reference=reference, commit=remote.commit, downloaded_bytes=fetched)
+
+
+class _Download:
+    """One pull: a folder that fills up, and is emptied into a workspace of the store."""
+
+    def __init__(self, store: Store, client: Client, remote: Remote, reference: Reference) -> None:
+        self._store = store
+        self._client = client
+        self._remote = remote
+        self._reference = reference
+        self._folder = origins.folder(store) / "downloads" / remote.commit
+        self._fetched = 0
+
+    def run(self, kind: str | None, wait: bool) -> tuple[Artifact, bool, int]:
+        """The artifact, whether it was there already, and the bytes that were fetched."""
+        files.make_folder(self._folder)
+        try:
+            manifest = self._manifest(kind)
+            found = self._existing(manifest)
+            if found is None:
+                self._fetch_all(manifest)
+                found = self._publish(manifest, wait)
+                files.remove_tree(self._folder)
+                return found, False, self._fetched
+        except ArtifactError:
+            files.remove_tree(self._folder)
+            raise
+        finally:
+            files.remove_empty(self._folder, self._folder.parent)
+        files.remove_tree(self._folder)
+        return found, True, self._fetched
+
+    def _manifest(self, kind: str | None) -> Manifest:
+        name, remote = manifests.FILE_NAME, self._remote
+        if name not in remote.files:
+            raise ArtifactError(
+                f"{self._reference} holds no artifact: it has no {name}",
+                "data to distil is named as such: `apmctl distill hf:owner/name`",
+            )
+        if (remote.files[name].size or 0) > manifests.MAX_BYTES:
+            raise ArtifactError(f"the {name} of {self._reference} is larger than {manifests.MAX_BYTES} bytes")
+        path = self._client.download(remote, name, self._folder)
+        data = files.read_bounded(path, manifests.MAX_BYTES)
+        self._fetched += len(data)
+        manifest = manifests.loads(data, f"the {name} of {self._reference}")
+        if manifest.kind != _KINDS[remote.type] or kind not in (None, manifest.kind):
+            raise ArtifactError(
+                f"{self._reference} holds a {manifest.kind}, not a {kind or _KINDS[remote.type]}",
+                f"give the {kind or _KINDS[remote.type]} to use",
+            )
+        return manifest
+
+    def _existing(self, manifest: Manifest) -> Artifact | None:
+        found = self._store.get(manifest.kind, manifest.id)
+        if found is not None and _content(found.manifest) != _content(manifest):
+            raise MismatchError(
+                f"the store has {found.ref} with other values than {self._reference}: made on another machine",
+                "remove it first with `apmctl rm`, or pull into another store with --store DIR",
+            )
+        return found
+
+    def _fetch_all(self, manifest: Manifest) -> None:
+        """Fetch what is missing, each file checked as soon as it is there."""
+        for name, entry in manifest.files.items():
+            self._expect(name, entry)
+        total = sum(entry.size for entry in manifest.files.values())
+        kept = [name for name, entry in manifest.files.items() if self._has(name, entry)]
+        needed = total - sum(manifest.files[name].size for name in kept)
+        files.require_space(self._store.root, needed)
+        for done, (name, entry) in enumerate(sorted(manifest.files.items())):
+            self._progress(done, len(manifest.files))
+            if name not in kept:
+                self._client.download(self._remote, name, self._folder)
+                self._fetched += entry.size
+                if not self._has(name, entry):
+                    raise ArtifactError(
+                        f"{name} of {self._reference} is not the file that its manifest says: its sha256 differs",
+                        "do not use it; ask who pushed it",
+                    )
+        self._progress(len(manifest.files), len(manifest.files))
+
+    def _expect(self, name: str, entry: FileEntry) -> None:
+        """Refuse what the repository's own listing contradicts, before a byte of it is fetched."""
+        there = self._remote.files.get(name)
+        if there is None:
+            raise ArtifactError(
+                f"{self._reference} lacks {name}, which its manifest lists", "ask who pushed it to push it again"
+            )
+        if there.size not in (None, entry.size):
+            raise ArtifactError(
+                f"{name} of {self._reference} has {there.size} bytes, not {entry.size} as its manifest says",
+                "do not use it; ask who pushed it",
+            )
+
+    def _has(self, name: str, entry: FileEntry) -> bool:
+        path = self._folder / name
+        return files.regular_size(path) == entry.size and files.sha256_of(path) == entry.sha256
+
+    def _progress(self, done: int, total: int) -> None:
+        metrics = {"fetched_bytes": float(self._fetched)}
+        self._client.emit(Progress(stage="download", done=done, total=total, unit="file", metrics=metrics))
+
+    def _publish(self, manifest: Manifest, wait: bool) -> Artifact:
+        files.remove_tree(self._folder / ".cache")  # what the client notes beside its downloads
+        files.remove_tree(self._folder / manifests.FILE_NAME)
+        require_sound(Artifact(self._folder, manifest))
+        with self._store.workspace(
+            manifest.kind, manifest.name, manifest.id, wait=wait, emit=self._client.emit
+        ) as work:
+            if work.existing is not None:
+                return work.existing
+            for name in manifest.files:
+                target = work.path / name
+                with files.disk_errors(target):
+                    _move(self._folder / name, target)
+            return work.publish(manifest)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename, as nothing but our own file: what is hidden behind a link stays where it is."""
+    if files.regular_size(source) is None:
+        raise ArtifactError(f"{source} is not an ordinary file", files.DAMAGED_HINT)
+    source.replace(target)
+
+
+def _content(manifest: Manifest) -> dict[str, FileEntry]:
+    return {name: entry for name, entry in manifest.files.items() if name not in _VARYING}

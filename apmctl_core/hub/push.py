@@ -1,0 +1,311 @@
+"""From the store to the Hub: the files of an artifact, a card, and for sets the pictures as parquet; in one commit.
+
+Nothing changes on the branch before the commit, which is refused if somebody else was faster. Content that the Hub
+has already is not sent again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from apmctl_core.artifacts import files
+from apmctl_core.artifacts import manifest as manifests
+from apmctl_core.artifacts.artifact import Artifact
+from apmctl_core.artifacts.reports import load_report
+from apmctl_core.artifacts.sets import check_structure
+from apmctl_core.artifacts.store import Store
+from apmctl_core.artifacts.verify import require_sound
+from apmctl_core.errors import ApmError, ConfigError, MismatchError
+from apmctl_core.events import Emit, Note, Progress, silent
+from apmctl_core.hub import origins, parquet
+from apmctl_core.hub.card import card
+from apmctl_core.hub.changes import Change, compare
+from apmctl_core.hub.client import MAIN, Client, File, Remote, endpoint
+from apmctl_core.hub.failures import missing
+from apmctl_core.hub.origins import Origin
+from apmctl_core.hub.pull import TYPES
+from apmctl_core.hub.references import check_repo, check_revision
+
+CARD = "README.md"
+_OTHERS = (".gitattributes", CARD, ".gitignore", "LICENSE")  # what a fresh repository may have
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to push: to which branch, under which tag, with which message; None is the usual."""
+
+    private: bool = False
+    revision: str | None = None
+    tag: str | None = None
+    message: str | None = None
+    create_pr: bool = False
+    license: str | None = None
+
+    def __post_init__(self) -> None:
+        check_revision(self.revision)
+        check_revision(self.tag)
+        if self.create_pr and (self.tag or self.revision):
+            raise ConfigError(
+                "--create-pr goes with neither --tag nor --revision",
+                "a pull request is to the main branch; tag what it becomes",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pushed:
+    """What is on the Hub now: `uploaded` and `deleted` in this commit, `unchanged` files were there already."""
+
+    repo: str
+    type: str
+    revision: str
+    commit: str
+    url: str
+    uploaded: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    unchanged: int = 0
+    sent_bytes: int = 0
+    tag: str | None = None
+    pull_request: str | None = None
+
+
+def push(store: Store, artifact: Artifact, repo: str, options: Options | None = None, *, emit: Emit = silent) -> Pushed:
+    """Publish a set (to a data set repository) or a pool (to a model repository), made if it is not there.
+
+    Raises ArtifactError for an artifact that is not sound, MismatchError for a report or a repository that holds
+    something else, NetworkError for the network and the credentials; the branch is then what it was.
+    """
+    options = options or Options()
+    check_repo(repo)
+    _type_of(artifact)
+    client = Client(emit)
+    client.require_writer(repo)
+    require_sound(artifact, strays=False)
+    with files.disk_errors(store.root), _staging(store) as folder:
+        return _Push(store, client, artifact, repo, options).run(Path(folder))
+
+
+def preflight(kind: str, repo: str, emit: Emit = silent) -> None:
+    """Raise what `push` would raise at once: for use before hours of work that end in a push."""
+    check_repo(repo)
+    if kind not in TYPES:
+        raise _no_report(kind)
+    Client(emit).require_writer(repo)
+
+
+def _staging(store: Store) -> tempfile.TemporaryDirectory[str]:
+    parent = origins.folder(store)
+    files.make_folder(parent)
+    return tempfile.TemporaryDirectory(prefix="push-", dir=parent)
+
+
+def _type_of(artifact: Artifact) -> str:
+    if artifact.kind not in TYPES:
+        raise _no_report(artifact.ref)
+    return TYPES[artifact.kind]
+
+
+def _no_report(what: str) -> MismatchError:
+    return MismatchError(f"{what} is neither a set nor a pool", "push the set: its card shows its reports")
+
+
+class _Push:
+    def __init__(self, store: Store, client: Client, artifact: Artifact, repo: str, options: Options) -> None:
+        self._store = store
+        self._client = client
+        self._artifact = artifact
+        self._repo = repo
+        self._options = options
+        self._type = _type_of(artifact)
+        self._branch = options.revision or MAIN
+        self._base_branch = MAIN
+
+    def run(self, folder: Path) -> Pushed:
+        """Compare, send, commit, tag."""
+        ours = self._ours(folder)
+        remote = self._repository()
+        branches, tags = self._client.refs(remote)
+        self._base_branch = self._branch if self._branch in branches else MAIN
+        base = self._base(remote, branches)
+        there = self._client.tree(base)
+        self._require_ours(there)
+        change = compare(ours, there)
+        self._check_tag(tags, base, change)
+        commit, request = base.commit, None
+        if change.add or change.delete:
+            commit, request = self._commit(base, change)
+            self._check(base, commit, ours)
+        elif self._branch not in branches and not self._options.create_pr:
+            self._make_branch(base)
+        self._tag(tags, commit)
+        if request is None:
+            origin = Origin(commit, self._artifact.kind, self._artifact.id)
+            origins.record(self._store, self._repo, (self._branch, commit), origin)
+        return self._pushed(change, commit, request)
+
+    # --- what is to be there
+
+    def _ours(self, folder: Path) -> dict[str, Path]:
+        """All files that the repository is to have of us, by their names there."""
+        artifact = self._artifact
+        ours = {name: artifact.path / name for name in (manifests.FILE_NAME, *artifact.manifest.files)}
+        images = 0
+        if artifact.kind == "set":
+            images = check_structure(artifact)
+            files.require_space(self._store.root, artifact.manifest.files["set.safetensors"].size)
+            self._client.emit(Note(text=f"writing {images} images as parquet"))
+            ours |= {name: folder / name for name in parquet.write(artifact, folder)}
+        text = card(artifact, self._repo, reported(self._store, artifact), self._options.license, images)
+        files.write_bytes(folder / CARD, text.encode())
+        return ours | {CARD: folder / CARD}
+
+    # --- what is there
+
+    def _repository(self) -> Remote:
+        """The repository's main branch; the repository is made if it is not there."""
+        repo, type = self._repo, self._type
+        try:
+            found = self._client.remote(repo, [type])
+        except ApmError as e:
+            if e.message != missing(repo, type).message:
+                raise
+            self._client.emit(Note(text=f"making the repository {repo}"))
+            private = True if self._options.private else None
+            self._client.call(
+                repo, lambda: self._client.api.create_repo(repo, repo_type=type, private=private, exist_ok=True)
+            )
+            found = self._client.remote(repo, [type])
+        if self._options.private and not found.private:
+            raise ConfigError(
+                f"{repo} is there already, and everybody can read it", "leave --private out, or make it private"
+            )
+        return found
+
+    def _base(self, remote: Remote, branches: Mapping[str, str]) -> Remote:
+        """The commit to build on: that of the branch, or of the main one for a branch yet to be made."""
+        if self._branch not in branches:
+            return remote
+        return dataclasses.replace(remote, commit=branches[self._branch], files={})
+
+    def _require_ours(self, there: Mapping[str, File]) -> None:
+        if manifests.FILE_NAME in there:
+            return
+        odd = sorted(path for path in there if path not in _OTHERS)
+        if odd:
+            raise MismatchError(
+                f"{self._repo} holds something that is no artifact ({odd[0]})", "push to a repository of its own"
+            )
+
+    def _check_tag(self, tags: Mapping[str, str], base: Remote, change: Change) -> None:
+        tag = self._options.tag
+        if tag is not None and tag in tags and (change.add or change.delete or tags[tag] != base.commit):
+            raise ConfigError(f"{self._repo} has a tag {tag} already, of another commit", "choose another --tag")
+
+    # --- the change
+
+    def _commit(self, base: Remote, change: Change) -> tuple[str, str | None]:
+        """Send what is missing, then change the branch at one stroke. Returns the commit, and the pull request."""
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+        additions = [CommitOperationAdd(name, str(path)) for name, path in sorted(change.add.items())]
+        for done, addition in enumerate(additions):
+            self._progress(change, done)
+            self._send(addition)
+        self._progress(change, len(additions))
+        if not self._options.create_pr:
+            self._make_branch(base)
+        operations: list[Any] = [*additions, *(CommitOperationDelete(name) for name in change.delete)]
+        message = self._options.message or f"Push {self._artifact.kind} {self._artifact.ref} with apmctl"
+        info = self._client.call(
+            self._repo,
+            lambda: self._client.api.create_commit(
+                self._repo,
+                operations,
+                commit_message=message,
+                repo_type=self._type,
+                revision=self._branch,
+                create_pr=self._options.create_pr,
+                parent_commit=base.commit,
+            ),
+            None,  # a commit whose answer was lost may have been made: the next push sees it
+        )
+        return str(info.oid), info.pr_url
+
+    def _check(self, base: Remote, commit: str, ours: Mapping[str, Path]) -> None:
+        """Make sure that the commit has everything: the Hub leaves out what a repository's .gitignore names."""
+        there = self._client.tree(dataclasses.replace(base, commit=commit))
+        odd = [name for name, path in ours.items() if name not in there or there[name].size != path.stat().st_size]
+        if odd:
+            raise MismatchError(
+                f"{self._repo} has not taken {odd[0]}, so nothing can be pulled from it",
+                "remove its .gitignore and push again",
+            )
+
+    def _send(self, addition: Any) -> None:
+        """Bring one file to the Hub, where it is in no branch yet; small ones travel with the commit."""
+        self._client.call(
+            self._repo,
+            lambda: self._client.api.preupload_lfs_files(
+                self._repo,
+                [addition],
+                repo_type=self._type,
+                revision=self._base_branch,
+                create_pr=self._options.create_pr,
+                free_memory=False,
+            ),
+            None,  # the client itself tries again
+        )
+
+    def _make_branch(self, base: Remote) -> None:
+        if self._branch != MAIN:
+            self._client.call(
+                self._repo,
+                lambda: self._client.api.create_branch(
+                    self._repo, branch=self._branch, revision=base.commit, repo_type=self._type, exist_ok=True
+                ),
+            )
+
+    def _tag(self, tags: Mapping[str, str], commit: str) -> None:
+        tag = self._options.tag
+        if tag is not None and tag not in tags:
+            self._client.call(
+                self._repo,
+                lambda: self._client.api.create_tag(
+                    self._repo, tag=tag, revision=commit, repo_type=self._type, exist_ok=True
+                ),
+            )
+
+    def _progress(self, change: Change, done: int) -> None:
+        sent = sum(change.sizes[name] for name in sorted(change.add)[:done])
+        self._client.emit(
+            Progress(stage="upload", done=done, total=len(change.add), unit="file", metrics={"sent_bytes": float(sent)})
+        )
+
+    def _pushed(self, change: Change, commit: str, request: str | None) -> Pushed:
+        prefix = "datasets/" if self._type == "dataset" else ""
+        return Pushed(
+            repo=self._repo,
+            type=self._type,
+            revision=self._branch,
+            commit=commit,
+            url=f"{endpoint()}/{prefix}{self._repo}",
+            uploaded=tuple(sorted(change.add)),
+            deleted=change.delete,
+            unchanged=change.unchanged,
+            sent_bytes=sum(change.sizes[name] for name in change.add),
+            tag=self._options.tag,
+            pull_request=request,
+        )
+
+
+def reported(store: Store, artifact: Artifact) -> list[dict[str, Any]]:
+    """The rows of all reports on a set, the oldest first; none for a pool."""
+    if artifact.kind != "set":
+        return []
+    found = [report for report in store.list("report") if report.manifest.inputs.get("set") == artifact.id]
+    found.sort(key=lambda report: (str(report.manifest.environment.get("created")), report.id))
+    return [row for report in found for row in load_report(report)["results"]]

@@ -1,0 +1,13 @@
+"""The end of a pipeline: a set is measured, and pushed with what was measured. Each step is found if it was done."""
+
+from __future__ import annotations
+
+from apmctl_core.artifacts.artifact import Artifact
+from apmctl_core.hub.push import Options, Pushed, push
+from apmctl_core.pipeline import Outcome, Session, evaluate_set
+
+
+def release(session: Session, distilled: Artifact, repo: str, options: Options | None = None) -> tuple[Outcome, Pushed]:
+    """Evaluate a set of the session's store by its own recipe, and push it. Raises what these two raise."""
+    report = evaluate_set(session, distilled.ref, {})
+    return report, push(session.store, distilled, repo, options, emit=session.emit)

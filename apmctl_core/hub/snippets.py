@@ -1,0 +1,105 @@
+"""The examples that a card shows: short programs that work as they stand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+CITATION = """\
+@article{chen2023apm,
+  title   = {Dataset Distillation via Adversarial Prediction Matching},
+  author  = {Chen, Mingyang and Huang, Bo and Lu, Junda and Li, Bing and Wang, Yi and Cheng, Minhao and Wang, Wei},
+  journal = {arXiv preprint arXiv:2312.08912},
+  year    = {2023}
+}"""
+
+_QUOTES = "'''"
+_STANDARD = """\
+    return (pixels / 255 - space["mean"].view(-1, 1, 1)) / space["std"].view(-1, 1, 1)"""
+_ZCA = """\
+    return ((pixels / 255).flatten(1) - space["mean"]).matmul(space["matrix"]).view(pixels.shape)"""
+
+
+def of_set(repo: str, id: str, zca: bool) -> list[str]:
+    """Three ways to load a set."""
+    return [
+        "With apmctl, from the shell (checked against its sha256s, measured, or labelled again):",
+        _fence("sh", f"apmctl pull {repo}\napmctl eval {id}"),
+        "With apmctl, from Python:",
+        _fence(
+            "python",
+            "import apmctl_core\n\n"
+            f'data = apmctl_core.load("hf:{repo}")\n'
+            "images, logits, labels = data.images, data.logits, data.labels  # data.preprocess(pixels) for test images",
+        ),
+        "The pictures, with `datasets`:",
+        _fence(
+            "python",
+            "from datasets import load_dataset\n\n"
+            f'data = load_dataset("{repo}", split="train")  # image, label, logits',
+        ),
+        "With `safetensors` and torch alone:",
+        _fence("python", _plain(repo, zca)),
+        "The logits are raw: train on them with the mean absolute difference, or on the labels with cross-entropy.",
+    ]
+
+
+def _plain(repo: str, zca: bool) -> str:
+    return f"""\
+from huggingface_hub import hf_hub_download
+from safetensors.torch import load_file
+
+
+def fetch(name):
+    return load_file(hf_hub_download("{repo}", name, repo_type="dataset"))
+
+
+distilled, space = fetch("set.safetensors"), fetch("preprocessing.safetensors")
+images, logits, labels = distilled["images"], distilled["logits"], distilled["labels"]
+
+
+def preprocess(pixels):
+    \"\"\"Test images (B, C, H, W), 0 to 255, in the space of `images`.\"\"\"
+{_ZCA if zca else _STANDARD}"""
+
+
+def of_pool(repo: str, dataset: str) -> list[str]:
+    """Two ways to use a pool."""
+    return [
+        "With apmctl, from the shell:",
+        _fence("sh", f"apmctl pull {repo}\napmctl distill {_shell(dataset)} --teachers hf:{repo}"),
+        "The weights, with `safetensors` and torch alone:",
+        _fence(
+            "python",
+            "from huggingface_hub import hf_hub_download\n"
+            "from safetensors.torch import load_file\n\n"
+            f'weights = load_file(hf_hub_download("{repo}", "teacher-000.safetensors"))',
+        ),
+    ]
+
+
+def again(kind: str, dataset: str, recipe: Mapping[str, Any]) -> str:
+    """The whole recipe, and the command that takes it."""
+    import tomli_w
+
+    command = "teachers" if kind == "pool" else "distill"
+    try:
+        text, language = tomli_w.dumps(recipe).strip(), "toml"
+    except (TypeError, ValueError, AttributeError):  # a recipe from elsewhere, which no command takes
+        return _fence("json", json.dumps(recipe, indent=1, sort_keys=True))
+    said = (
+        f"The whole recipe; saved as `recipe.toml`, `apmctl {command} {_shell(dataset)} --config recipe.toml` takes it."
+    )
+    return f"{said}\n\n{_fence(language, text)}"
+
+
+def _fence(language: str, text: str) -> str:
+    """A block of code; what comes from elsewhere cannot end it."""
+    return f"```{language}\n{text.replace('```', _QUOTES)}\n```"
+
+
+def _shell(dataset: str) -> str:
+    """A data set's name as a word of a command line; one that is a folder's is not known by its name alone."""
+    plain = all(c.isalnum() or c in "._-/:@" for c in dataset)
+    return dataset if plain else "DATASET"
