@@ -10,8 +10,8 @@ from apmctl.text import clean, pairs, plural, size
 
 if TYPE_CHECKING:
     from apmctl_core.artifacts.artifact import Artifact
+    from apmctl_core.hub.publication import Pushed
     from apmctl_core.hub.pull import Pulled
-    from apmctl_core.hub.push import Pushed
     from apmctl_core.pipeline import Outcome
 
 

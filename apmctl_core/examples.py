@@ -9,8 +9,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from apmctl_core.data import Split
+from apmctl_core.data import Split, release
 from apmctl_core.data.preprocessing import Preprocessing
+
+
+_RESIDENT = 128 << 20  # bytes of a memory map that may stay resident
+_AROUND = 64 << 10  # bytes that the system maps around each row that is read
 
 
 class Source(Protocol):
@@ -46,6 +50,7 @@ class RealSource:
         # Whitening is a product with a (D, D) matrix, as dear as a small network. Where the first convolution
         # rounds to bf16 anyway the product runs in bf16 too: bytes are exact in it, the matrix is rounded once.
         self._whiten = _bf16_whitener(preprocessing, device) if precision == "bf16" else None
+        self._mapped = 0
 
     def __len__(self) -> int:
         return len(self._split.labels)
@@ -54,7 +59,15 @@ class RealSource:
         rows = index.numpy()
         images = torch.from_numpy(self._split.images[rows]).to(self._device, non_blocking=True)
         labels = torch.from_numpy(self._split.labels[rows]).to(self._device, non_blocking=True)
+        self._let_go(len(rows))
         return self.prepare(images), labels
+
+    def _let_go(self, rows: int) -> None:
+        """Give the pages that were read back now and then; the system keeps them cached while it has room."""
+        self._mapped += rows * (self._split.images[0].nbytes + _AROUND)
+        if self._mapped >= _RESIDENT:
+            release(self._split.images)
+            self._mapped = 0
 
     def prepare(self, images: Tensor) -> Tensor:
         """uint8 images (B, C, H, W) in the space that networks train in, float32."""

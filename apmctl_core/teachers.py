@@ -119,7 +119,8 @@ class _Work:
             loss = float(total)
             if loss != loss or loss == float("inf"):
                 raise NumericsError(
-                    f"the loss of teacher {number} stopped being finite in epoch {epoch}", "try a lower --lr"
+                    f"the loss of teacher {number} stopped being finite in epoch {epoch}",
+                    "try a lower learning rate (--lr, in distill --teacher-lr); the epochs before are kept",
                 )
             latest = self._trainer.progressed(epoch)
             self._report(number, epoch, {"loss": loss})

@@ -47,7 +47,7 @@ def push(
     """Push a set or a pool to the Hub, with a card and, for sets, the pictures as parquet."""
     with progress.listening(out) as emit:
         from apmctl_core.artifacts.store import Store
-        from apmctl_core.hub.push import Options
+        from apmctl_core.hub.publication import Options
         from apmctl_core.hub.push import push as send
 
         chosen = Options(

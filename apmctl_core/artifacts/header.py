@@ -17,7 +17,7 @@ from apmctl_core.artifacts.files import DAMAGED_HINT, open_regular
 from apmctl_core.artifacts.strict_json import parse_object
 from apmctl_core.errors import ArtifactError
 
-MAX_HEADER = 16 << 20
+MAX_HEADER = 1 << 20  # parsed JSON takes a multiple of its text, so that has to be small
 METADATA = "__metadata__"
 ITEM_SIZES = {
     "BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "F16": 2, "BF16": 2, "I32": 4, "F32": 4, "I64": 8, "F64": 8,

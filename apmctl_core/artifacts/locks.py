@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apmctl_core.artifacts import strict_json
-from apmctl_core.artifacts.files import disk_errors, make_folder, read_bounded, write_bytes
+from apmctl_core.artifacts.files import TEMPORARY, disk_errors, make_folder, read_bounded, write_bytes
 from apmctl_core.errors import ArtifactError, StoreError
 from apmctl_core.events import Emit, Note, silent
 from apmctl_core.interrupts import shielded
@@ -166,8 +166,8 @@ class _Lock:
             self._held = _take(self.paths.lock)
             if self._held is None:
                 return False
-            write_bytes(self.paths.note, json.dumps(asdict(_self(self.name))).encode())
             _sweep(self.paths)
+            write_bytes(self.paths.note, json.dumps(asdict(_self(self.name))).encode())
         return True
 
     def release(self) -> None:
@@ -218,7 +218,14 @@ def _take(path: Path) -> BaseFileLock | None:
 
 
 def _sweep(own: _Paths) -> None:
-    """Remove what processes left that died long ago and whose recipes nobody came back to. Under the guard only."""
+    """Remove what processes left that died: at once with this key, or long ago with one that nobody came back to.
+
+    Under the guard only, which is held while notes are written.
+    """
+    for path in own.folder.glob(f".*{TEMPORARY}"):
+        with contextlib.suppress(OSError):
+            if path.name.startswith(f".{own.note.name}.") or time.time() - path.stat().st_mtime > _STALE_S:
+                path.unlink()
     for path in own.folder.glob("*.lock"):
         paths = _Paths(own.folder, path.stem)
         with contextlib.suppress(OSError):

@@ -13,8 +13,8 @@ from apmctl_core.artifacts.strict_json import parse_object
 from apmctl_core.errors import ArtifactError, MismatchError, NumericsError
 
 FILE = "report.json"
-MAX_BYTES = 16 << 20
-MAX_ROWS = 10_000
+MAX_BYTES = 4 << 20
+MAX_ROWS = 1_000
 
 
 def save_report(folder: Path, report: Mapping[str, Any]) -> None:

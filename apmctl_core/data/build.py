@@ -63,7 +63,8 @@ def choose_format(rows: Rows, spec: Spec | None, resolution: int | None) -> Form
         return Format(spec.shape[0], side, side, fit=True)
     head = list(islice(chain.from_iterable(rows.batches()), _LOOK_AT))
     try:
-        grey, height, width = look(head)
+        with _no_warnings():
+            grey, height, width = look(head)
     except Undecodable as error:
         raise refusal(error, rows.where(error.index)) from error
     if resolution:

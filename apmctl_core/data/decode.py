@@ -7,6 +7,7 @@ until its shorter side fits, and its centre is cut out.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from collections import deque
@@ -72,12 +73,20 @@ class Decoded:
     resized: int
 
 
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    from PIL import Image
+
+    Image.init()  # without it Pillow knows but a few formats, and fails over the names of the others
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
 def _open(payload: Payload) -> Image.Image:
     from PIL import Image
 
     if isinstance(payload, np.ndarray):
         return Image.fromarray(payload)
-    image = Image.open(payload if isinstance(payload, Path) else io.BytesIO(payload), formats=FORMATS)
+    image = Image.open(payload if isinstance(payload, Path) else io.BytesIO(payload), formats=_formats())
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels")
     return image

@@ -44,9 +44,9 @@ def _is_data(path: PurePosixPath) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES or path.suffix.lower() == ".parquet" or path.parent.name in _NATIVE
 
 
-def _inside(entry: os.DirEntry[str], root: Path) -> bool:
+def _may_follow(entry: os.DirEntry[str], root: Path) -> bool:
     try:
-        return Path(entry.path).resolve(strict=True).is_relative_to(root)
+        return not entry.is_dir() and Path(entry.path).resolve(strict=True).is_relative_to(root)
     except (OSError, RuntimeError):  # dangling, or a loop
         return False
 
@@ -70,7 +70,7 @@ class _Walk:
         if entry.is_dir(follow_symlinks=False):
             self.folders.add(path)
             self.enter(Path(entry.path), path, depth + 1)
-        elif entry.is_symlink() and (entry.is_dir() or not _inside(entry, self.root)):
+        elif entry.is_symlink() and not _may_follow(entry, self.root):
             # A downloaded folder must not be able to pull in files from elsewhere on this machine.
             self.skipped += 1
         elif _is_data(path):

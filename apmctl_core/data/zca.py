@@ -58,8 +58,8 @@ def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def fit_zca(images: np.ndarray) -> Whitening:
     """The ZCA transform of uint8 images (N, C, H, W) in [0, 1]: W = U (S + eps)^(-1/2) U^T with eps 0.1.
 
-    S and U are the eigenvalues and eigenvectors of the covariance (METHOD: eps 0.1 on the covariance of the training
-    images); the inverse has the power +1/2. Raises ConfigError if the matrix would exceed 1 GB.
+    S and U are the eigenvalues and eigenvectors of the covariance of the training images; the inverse has the power
+    +1/2. Raises ConfigError if the matrix would exceed 1 GB.
     """
     c, h, w = images.shape[1:]
     check_size((c, h, w))

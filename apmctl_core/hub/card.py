@@ -33,7 +33,7 @@ def card(artifact: Artifact, repo: str, rows: Sequence[Row] = (), license: str |
     if not _LICENSE.fullmatch(license):
         raise ConfigError(f"--license cannot be {license!r}", "give an identifier as the Hub has them, e.g. cc-by-4.0")
     body = _set(artifact, repo, rows, images) if artifact.kind == "set" else _pool(artifact, repo)
-    front = _front_set(artifact, license, images) if artifact.kind == "set" else _front_pool(artifact, license)
+    front = _front_set(artifact, license, images) if artifact.kind == "set" else _front_pool(license)
     return "\n\n".join([f"---\n{front.strip()}\n---", *body]) + "\n"
 
 
@@ -56,7 +56,7 @@ def _front_set(artifact: Artifact, license: str, images: int) -> str:
     )
 
 
-def _front_pool(artifact: Artifact, license: str) -> str:
+def _front_pool(license: str) -> str:
     from huggingface_hub import ModelCardData
 
     return str(
@@ -159,8 +159,8 @@ def measured(rows: Sequence[Row], repo: str) -> str:
     return "\n".join(
         [
             "Networks from random weights, trained on nothing but this set; per cent on the test split, mean ± "
-            "standard deviation over networks. Random: as many real images with the same kind of labels, under the same "
-            "protocol.\n",
+            "standard deviation over networks. Random: as many real images with the same kind of labels, under the "
+            "same protocol.\n",
             head,
             *table,
             "\nProtocols:\n",

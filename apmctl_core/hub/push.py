@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,49 +27,12 @@ from apmctl_core.hub.changes import Change, compare
 from apmctl_core.hub.client import MAIN, Client, File, Remote, endpoint
 from apmctl_core.hub.failures import missing
 from apmctl_core.hub.origins import Origin
+from apmctl_core.hub.publication import Options, Pushed
 from apmctl_core.hub.pull import TYPES
-from apmctl_core.hub.references import check_repo, check_revision
+from apmctl_core.hub.references import check_repo
 
 CARD = "README.md"
 _OTHERS = (".gitattributes", CARD, ".gitignore", "LICENSE")  # what a fresh repository may have
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How to push: to which branch, under which tag, with which message; None is the usual."""
-
-    private: bool = False
-    revision: str | None = None
-    tag: str | None = None
-    message: str | None = None
-    create_pr: bool = False
-    license: str | None = None
-
-    def __post_init__(self) -> None:
-        check_revision(self.revision)
-        check_revision(self.tag)
-        if self.create_pr and (self.tag or self.revision):
-            raise ConfigError(
-                "--create-pr goes with neither --tag nor --revision",
-                "a pull request is to the main branch; tag what it becomes",
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pushed:
-    """What is on the Hub now: `uploaded` and `deleted` in this commit, `unchanged` files were there already."""
-
-    repo: str
-    type: str
-    revision: str
-    commit: str
-    url: str
-    uploaded: tuple[str, ...] = ()
-    deleted: tuple[str, ...] = ()
-    unchanged: int = 0
-    sent_bytes: int = 0
-    tag: str | None = None
-    pull_request: str | None = None
 
 
 def push(store: Store, artifact: Artifact, repo: str, options: Options | None = None, *, emit: Emit = silent) -> Pushed:

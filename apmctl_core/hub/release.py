@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from apmctl_core.artifacts.artifact import Artifact
-from apmctl_core.hub.push import Options, Pushed, push
+from apmctl_core.hub.publication import Options, Pushed
+from apmctl_core.hub.push import push
 from apmctl_core.pipeline import Outcome, Session, evaluate_set
 
 

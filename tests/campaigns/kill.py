@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import random
 import shutil
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,8 +111,8 @@ def kill_at_random(job: Job, place: Place, rng: random.Random, tally: Tally) -> 
     tally.runs += 1
 
 
-def kill_at_changes(job: Job, place: Place, points: Iterator[int], tally: Tally) -> None:
-    """SIGKILL just before one change of the store's files, then before another, until points are used up."""
+def kill_at_changes(job: Job, place: Place, points: list[int], tally: Tally) -> None:
+    """SIGKILL just before the n-th change of the store's files, for each n of `points` in turn."""
     arguments = job.begin(place.store)
     for point in points:
         child = warm.start(arguments, place.log, eager=True, die_at=point, root=place.store)
@@ -199,12 +200,6 @@ def wait_for_handlers(pid: int) -> None:
         time.sleep(0.005)
 
 
-def pick(total: int, count: int, rng: random.Random) -> list[int]:
-    """`count` of the numbers 1 to `total`, spread evenly."""
-    width = total / max(count, 1)
-    return sorted({min(total, 1 + int((i + rng.random()) * width)) for i in range(count)})
-
-
 def parse() -> argparse.Namespace:
     """The options of the campaign."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -232,11 +227,11 @@ def main() -> int:
     say(f"seconds without interruption: { {job.name: round(job.seconds, 1) for job in made} }\n")
     place = Place(work / "store", work / "run.log")
 
-    def at_changes(job: Job, place: Place, rng: random.Random, tally: Tally) -> None:
-        first = pick(totals[job.name], 1, rng)
-        kill_at_changes(job, place, iter([first[0], rng.randrange(1, totals[job.name])]), tally)
+    total = functools.cache(lambda job: changes_of(job, place))
 
-    totals = {job.name: changes_of(job, place) for job in made} if options.points else {}
+    def at_changes(job: Job, place: Place, rng: random.Random, tally: Tally) -> None:
+        kill_at_changes(job, place, [rng.randint(1, total(job)), rng.randint(1, total(job))], tally)
+
     parts: list[tuple[str, int, Part]] = [
         ("killed at random", options.runs, kill_at_random),
         ("killed at a change", options.points, at_changes),

@@ -19,7 +19,7 @@ COLD = [*DISTILL, "--preprocessing", "zca"]  # from an empty store: data, whiten
 _HISTORY = {"events.jsonl", "manifest.json"}  # seconds, dates and what was told on the way
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """A command, the store that it starts from, and what an uninterrupted run of it makes of that store."""
 

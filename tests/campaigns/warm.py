@@ -1,11 +1,14 @@
 """The command without the seconds that a process start takes: forked from one that has everything imported.
 
-A child runs `apmctl.cli.run`, the code of the installed command from its first line on, in a session of its own and with
-its own signal handlers. The parent imports torch and computes nothing, so there are no threads to lose in a fork.
+A child runs `apmctl.cli.run`, the code of the installed command from its first line on, in a session of its own and
+with its own signal handlers. The parent imports torch and computes nothing, so there are no threads to lose in a fork.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import os
 import signal
 import sys
@@ -24,14 +27,18 @@ CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.
 
 def load() -> None:
     """Import all that the commands import in their bodies."""
-    import filelock  # noqa: F401
-    import safetensors.torch  # noqa: F401
-    import sklearn.datasets  # noqa: F401
-    import torch  # noqa: F401
+    for name in (
+        *("apmctl_core.pipeline", "apmctl_core.planning", "apmctl.cli"),
+        *("filelock", "PIL.ImageDraw", "PIL.ImageOps", "safetensors.torch", "sklearn.datasets"),
+        "torch._dynamo",  # the first step of an optimiser imports it, which takes a second
+    ):
+        importlib.import_module(name)
+    from apmctl import cli
+    from apmctl_core import interrupts
 
-    import apmctl.cli
-    import apmctl_core.pipeline
-    import apmctl_core.planning  # noqa: F401
+    with contextlib.redirect_stdout(io.StringIO()):
+        cli.run(["presets", "--quiet"])  # the parser imports much on its first use
+    interrupts.restore()
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,9 @@ class Child:
         return self.log.read_text(errors="replace")
 
 
-def start(arguments: Sequence[str], log: Path, *, eager: bool = False, die_at: int = 0, root: Path | None = None) -> Child:
+def start(
+    arguments: Sequence[str], log: Path, *, eager: bool = False, die_at: int = 0, root: Path | None = None
+) -> Child:
     """Run a command line in a child. `eager` saves a state at every chance, not only when that is cheap.
 
     With `die_at` n it kills itself before its n-th change of the files under `root`; with a negative n it only counts

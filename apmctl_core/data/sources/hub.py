@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from apmctl_core.clients import chain, is_network, listening, shown
+from apmctl_core.clients import bounded, chain, is_network, listening, shown
 from apmctl_core.data.columns import Columns, concat, detect, label_values, payloads
 from apmctl_core.data.request import Hub
 from apmctl_core.data.rows import Payload, Rows, Source
@@ -34,6 +34,7 @@ def _not_there(repo: str) -> DataError:
 
 def _translate_one(error: BaseException, repo: str) -> ApmError | None:
     from huggingface_hub import errors as hub
+    from huggingface_hub.constants import HF_HUB_OFFLINE
 
     if isinstance(error, hub.GatedRepoError):  # before its base, RepositoryNotFoundError
         return NetworkError(
@@ -44,7 +45,7 @@ def _translate_one(error: BaseException, repo: str) -> ApmError | None:
         return DataError(f"'{repo}' has no such revision", "check what follows the @")
     if isinstance(error, hub.RepositoryNotFoundError) or type(error).__name__ == "DatasetNotFoundError":
         return _not_there(repo)
-    if isinstance(error, hub.OfflineModeIsEnabled):
+    if isinstance(error, hub.OfflineModeIsEnabled) or (HF_HUB_OFFLINE and is_network(error)):
         return NetworkError(
             f"'{repo}' is not on this machine, and offline mode is on", f"unset HF_HUB_OFFLINE; {_LOCAL}"
         )
@@ -97,7 +98,7 @@ def _download(hub: Hub, emit: Emit) -> tuple[Any, str | None]:
         emit(Note(text=f"loading {hub.repo} from the Hub"))
         import datasets  # a second; it must be there for `listening` to keep it quiet
 
-        with listening(emit):
+        with listening(emit), bounded():
             return datasets.load_dataset(hub.repo, revision=revision), revision
     except ApmError:
         raise

@@ -35,8 +35,8 @@ def put_report(store: Store, name: str = "demo", salt: int = 0) -> Artifact:
 
 def set_value(seed: int = 0, baseline: bool = True, per_class: int = 2) -> Any:
     import torch
-    from apmctl_core.data.preprocessing import Preprocessing
 
+    from apmctl_core.data.preprocessing import Preprocessing
     from apmctl_core.values import Baseline, DistilledSet
 
     rng = torch.Generator().manual_seed(seed)

@@ -1,13 +1,12 @@
 """Artifacts damaged at random: every one is refused with one clear error, or it is shown to be harmless.
 
-`APMCTL_DAMAGE=10000` runs the long form.
+`python -m tests.campaigns.damage` is the long form.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import shutil
 import tracemalloc
@@ -29,7 +28,7 @@ from apmctl_core.artifacts.strict_json import is_printable
 from apmctl_core.artifacts.verify import verify
 from apmctl_core.errors import ArtifactError
 
-COUNT = int(os.environ.get("APMCTL_DAMAGE", "450"))
+COUNT = 450
 _FREE = {"name", "recipe", "data", "metrics", "environment"}  # not covered by the id or by a sha256
 
 
@@ -40,25 +39,25 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Artifa
     return {kind: [put(store, f"{kind}{i}", i) for i in (1, 2)] for kind, put in makers.items()}
 
 
-def values_of(artifact: Artifact) -> list[Any]:
+def values_of(artifact: Artifact, shapes: Any = teacher_shapes) -> list[Any]:
     """All that a user would get out of an artifact."""
     if artifact.kind == "report":
         return [load_report(artifact)]
     if artifact.kind == "pool":
-        return [list(state.values()) for state in load_pool(artifact, teacher_shapes).states]
+        return [list(state.values()) for state in load_pool(artifact, shapes).states]
     found = load_set(artifact)
     return [found.images, found.logits, found.labels, found.stage]
 
 
-def attempt(folder: Path) -> str:
+def attempt(folder: Path, shapes: Any = teacher_shapes) -> str:
     """What becomes of a damaged artifact: "refused", "found by verify" or "harmless"."""
     try:
         artifact = open_artifact(folder)
-        problems = verify(artifact, teacher_shapes)
+        problems = verify(artifact, shapes)
         if problems:
             assert all("\n" not in p and is_printable(p) for p in problems)
             return "found by verify"
-        values_of(artifact)
+        values_of(artifact, shapes)
     except ArtifactError as e:
         assert "\n" not in e.message
         assert is_printable(e.message)
@@ -208,7 +207,7 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def harmless(folder: Path, original: Artifact, other: Artifact) -> bool:
+def harmless(folder: Path, original: Artifact, other: Artifact, shapes: Any = teacher_shapes) -> bool:
     """Whether the values are those of the original, or the change was vouched for by a sha256 and passed all checks."""
     found = open_artifact(folder)
     if found.id == other.id:  # all of its files were exchanged: then it is the other one
@@ -216,8 +215,27 @@ def harmless(folder: Path, original: Artifact, other: Artifact) -> bool:
     if found.manifest.files == original.manifest.files:
         covered = [f for f in manifest._FIELDS if f not in _FREE]
         unchanged = all(getattr(found.manifest, f) == getattr(original.manifest, f) for f in covered)
-        return unchanged and same(values_of(found), values_of(original))
-    return all(isinstance(v, (dict, list, torch.Tensor)) for v in values_of(found))
+        return unchanged and same(values_of(found, shapes), values_of(original, shapes))
+    return all(isinstance(v, (dict, list, torch.Tensor)) for v in values_of(found, shapes))
+
+
+def damage(rng: random.Random, original: Artifact, other: Artifact, folder: Path) -> None:
+    """Put a copy of an artifact into `folder`, damaged in one way or two."""
+    ways: list[Callable[[random.Random, Path], None]] = [
+        damage_manifest,
+        damage_header,
+        damage_bytes,
+        damage_bytes,
+        lambda rng, folder: damage_folder(rng, folder, other.path),
+    ]
+    shutil.copytree(original.path, folder)
+    for way in rng.sample(ways, rng.choice([1, 1, 2])):
+        if any(p.is_symlink() for p in folder.iterdir()):
+            break  # writing through the link would damage the other artifact
+        try:
+            way(rng, folder)
+        except (ArtifactError, ValueError, KeyError, TypeError, OSError, AttributeError, IndexError):
+            continue  # damaged beyond what the second way could read
 
 
 @pytest.mark.parametrize("kind", ["set", "pool", "report"])
@@ -227,25 +245,11 @@ def test_every_damaged_artifact_is_refused_or_harmless(
     original, other = originals[kind]
     size = sum(p.stat().st_size for p in original.path.iterdir())
     before = {p: p.read_bytes() for artifact in (original, other) for p in artifact.path.iterdir()}
-    ways: list[Callable[[random.Random, Path], None]] = [
-        damage_manifest,
-        damage_header,
-        damage_bytes,
-        damage_bytes,
-        lambda rng, folder: damage_folder(rng, folder, other.path),
-    ]
     outcomes = {"refused": 0, "found by verify": 0, "harmless": 0}
     for number in range(COUNT // 3):
         rng = random.Random(f"{kind}/{number}")
         folder = tmp_path / "damaged"
-        shutil.copytree(original.path, folder)
-        for way in rng.sample(ways, rng.choice([1, 1, 2])):
-            if any(p.is_symlink() for p in folder.iterdir()):
-                break  # writing through the link would damage the other artifact
-            try:
-                way(rng, folder)
-            except (ArtifactError, ValueError, KeyError, TypeError, OSError, AttributeError, IndexError):
-                continue  # damaged beyond what the second way could read
+        damage(rng, original, other, folder)
         outcome = attempt(folder)
         outcomes[outcome] += 1
         assert outcome != "harmless" or harmless(folder, original, other), number

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from apmctl_core.data.preprocessing import Preprocessing
 from artifact_samples import CLASSES, put_pool, set_value, teacher_shapes, teacher_state
 from PIL import Image
 
@@ -24,6 +23,7 @@ from apmctl_core.artifacts.sets import check_structure, load_set, save_set
 from apmctl_core.artifacts.spaces import load_preprocessing, save_preprocessing
 from apmctl_core.artifacts.verify import require_sound, verify
 from apmctl_core.config import ModelConfig
+from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.errors import ArtifactError, MismatchError, NumericsError
 
 Put = dict[str, Callable[..., Artifact]]

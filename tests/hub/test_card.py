@@ -1,0 +1,108 @@
+"""The card: valid metadata, honest numbers, and nothing of a stranger's text taken for markup."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from apmctl_core.artifacts import Store
+from apmctl_core.errors import ConfigError
+from apmctl_core.hub.card import card, code, measured
+
+from .samples import RECIPE, ROW, put_pool, put_set, whitening
+
+
+def front(text: str) -> dict[str, Any]:
+    head, _, _ = text.removeprefix("---\n").partition("\n---\n")
+    found: dict[str, Any] = yaml.safe_load(head)
+    return found
+
+
+def test_the_metadata_of_a_set(store: Store) -> None:
+    found = front(card(put_set(store), "o/n", (), "cc-by-4.0", 10))
+    assert found["license"] == "cc-by-4.0"
+    assert found["task_categories"] == ["image-classification"]
+    assert found["size_categories"] == ["n<1K"]
+    assert "dataset-distillation" in found["tags"]
+    assert found["configs"] == [
+        {"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("images", "size"), [(999, "n<1K"), (1000, "1K<n<10K"), (50_000, "10K<n<100K"), (2_000_000, "n>1M")]
+)
+def test_the_size_of_a_set(store: Store, images: int, size: str) -> None:
+    assert front(card(put_set(store), "o/n", (), None, images))["size_categories"] == [size]
+
+
+def test_the_metadata_of_a_pool(store: Store) -> None:
+    text = card(put_pool(store), "o/n")
+    assert front(text)["pipeline_tag"] == "image-classification"
+    assert "90.0 ± 1.0" in text
+    assert "--teachers hf:o/n" in text
+
+
+def test_a_set_says_how_it_was_made_and_how_it_is_loaded(store: Store) -> None:
+    import tomllib
+
+    made = put_set(store)
+    text = card(made, "o/n", [ROW], None, 10)
+    said = (
+        "![",
+        made.id,
+        "apmctl pull o/n",
+        'apmctl_core.load("hf:o/n")',
+        'load_dataset("o/n"',
+        "load_file",
+        "@article",
+    )
+    for part in said:
+        assert part in text
+    toml = text.split("```toml\n")[1].split("\n```")[0]
+    assert tomllib.loads(toml) == RECIPE | {"seed": 0}
+
+
+def test_whitened_sets_say_so_in_their_code(store: Store) -> None:
+    assert 'space["matrix"]' in card(put_set(store, "zca", space=whitening()), "o/n")
+    assert 'space["std"]' in card(put_set(store), "o/n")
+
+
+def test_rows_stand_beside_random_under_their_protocol() -> None:
+    other = ROW | {"labels": "hard", "protocol": {"networks": 5, "epochs": 1000}, "random_accuracy_mean": None}
+    text = measured([ROW, other, ROW], "o/n")
+    assert "| `convnet3` | `soft` | 84.1 ± 1.2 | 70.0 ± 2.0 | +14.1 | 1 |" in text
+    assert "| `convnet3` | `hard` | 84.1 ± 1.2 | - | - | 2 |" in text
+    assert "1. `epochs 300, networks 2, selection last epoch`" in text
+
+
+@pytest.mark.parametrize("row", [{}, ROW | {"accuracy_mean": "high"}, ROW | {"protocol": 3}, ROW | {"arch": None} | {"accuracy_mean": True}])  # fmt: skip
+def test_odd_rows_are_left_out(row: dict[str, Any]) -> None:
+    assert "Not measured yet" in measured([row], "o/n")
+
+
+def test_the_same_artifact_gives_the_same_card(store: Store) -> None:
+    made = put_set(store)
+    assert card(made, "o/n", [ROW], None, 10) == card(made, "o/n", [ROW], None, 10)
+
+
+@pytest.mark.parametrize("license", ["MIT License", "a\nb: c", "", "-x", "x" * 80])
+def test_a_license_is_an_identifier(store: Store, license: str) -> None:
+    if license:
+        with pytest.raises(ConfigError, match="--license"):
+            card(put_set(store), "o/n", (), license)
+
+
+def test_names_are_shown_as_code() -> None:
+    assert code("a`b|c\n<img src=x>") == "`a'b/c <img src=x>`"
+    assert code("") == "` `"
+
+
+def test_a_recipe_of_somebody_else_cannot_break_out(store: Store) -> None:
+    recipe = RECIPE | {"note": "```\n<script>", "data": {"dataset": "digits", "preprocessing": "standard"}}
+    text = card(put_set(store, "odd", salt=8, recipe=recipe), "o/n")
+    fences = [line for line in text.splitlines() if line.startswith("```")]
+    assert len(fences) % 2 == 0
+    assert "\n<script>" not in text
