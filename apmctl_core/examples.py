@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,7 +12,6 @@ from torch import Tensor
 
 from apmctl_core.data import Split, release
 from apmctl_core.data.preprocessing import Preprocessing
-
 
 _RESIDENT = 128 << 20  # bytes of a memory map that may stay resident
 _AROUND = 64 << 10  # bytes that the system maps around each row that is read
@@ -64,7 +64,7 @@ class RealSource:
 
     def _let_go(self, rows: int) -> None:
         """Give the pages that were read back now and then; the system keeps them cached while it has room."""
-        self._mapped += rows * (self._split.images[0].nbytes + _AROUND)
+        self._mapped += rows * (math.prod(self._split.images.shape[1:]) + _AROUND)
         if self._mapped >= _RESIDENT:
             release(self._split.images)
             self._mapped = 0

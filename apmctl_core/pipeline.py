@@ -44,7 +44,7 @@ from apmctl_core.runtime import Runtime, environment, peak_memory
 from apmctl_core.seeding import Stream
 from apmctl_core.teachers import train_teachers
 from apmctl_core.values import DistilledSet, TeacherPool
-from apmctl_core.workload import Task, distill_flops, eval_flops, task_of, teacher_flops
+from apmctl_core.workload import Task, distill_flops, eval_flops, step_flops, task_of, teacher_flops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +264,9 @@ def _run(session: Session, job: Job, make: Callable[[_Work], Manifest]) -> Outco
 
 def _make_pool(session: Session, recipe: Recipe, dataset: Dataset, work: _Work) -> Manifest:
     task = task_of(dataset)
-    runtime = session.runtime.for_work(teacher_flops(recipe.model, recipe.teachers, task))
+    runtime = session.runtime.for_work(
+        teacher_flops(recipe.model, recipe.teachers, task), step_flops(recipe.model, recipe.teachers.batch, task)
+    )
     pool, metrics = train_teachers(
         dataset,
         fit(dataset, recipe.data.preprocessing, session.store.cache),
@@ -283,7 +285,10 @@ def _make_pool(session: Session, recipe: Recipe, dataset: Dataset, work: _Work) 
 def _make_set(session: Session, recipe: Recipe, dataset: Dataset, teachers: Artifact, work: _Work) -> Manifest:
     pool = load_pool(teachers, state_shapes)
     task = task_of(dataset)
-    runtime = session.runtime.for_work(distill_flops(recipe.model, recipe.distill, task))
+    runtime = session.runtime.for_work(
+        distill_flops(recipe.model, recipe.distill, task),
+        step_flops(recipe.model, min(recipe.distill.student_batch, recipe.distill.ipc * task.num_classes), task),
+    )
     images, labels, metrics = distill(
         dataset,
         pool,
@@ -300,7 +305,7 @@ def _make_set(session: Session, recipe: Recipe, dataset: Dataset, teachers: Arti
 def _make_relabelled(session: Session, source: Artifact, recipe: Recipe, teachers: Artifact, work: _Work) -> Manifest:
     dataset = load_data(session, recipe.data, source.manifest.data["fingerprint"])
     original = load_set(source)
-    runtime = session.runtime.for_work(0)
+    runtime = session.runtime.for_work(0, 0)
     return _finish_set(
         work, runtime, recipe, load_pool(teachers, state_shapes), dataset, original.images, original.labels, {}
     )
@@ -344,7 +349,9 @@ def _make_report(
     values: DistilledSet = load_set(distilled)
     task = task_of(dataset)
     heaviest = max(eval_flops(model, recipe.evaluate, len(values.images), task) for model in models)
-    runtime = session.runtime.for_work(heaviest)
+    runtime = session.runtime.for_work(
+        heaviest, max(step_flops(m, min(recipe.evaluate.batch, len(values.images)), task) for m in models)
+    )
     rows = evaluate(
         values,
         dataset,

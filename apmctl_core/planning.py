@@ -9,7 +9,8 @@ from apmctl_core.config import Recipe
 from apmctl_core.data import Dataset
 from apmctl_core.jobs import check_pool, pool_job, set_job, settle
 from apmctl_core.pipeline import Session, load_data
-from apmctl_core.workload import Task, distill_flops, memory, rate, task_of, teacher_flops
+from apmctl_core.runtime import Runtime
+from apmctl_core.workload import Task, distill_flops, memory, rate, step_flops, task_of, teacher_flops
 
 _COMPILE_SECONDS = 25.0
 _WHITENING = 1.25  # whitening real images costs a teacher about a quarter more, measured at width 32
@@ -55,6 +56,7 @@ def plan(session: Session, recipe: Recipe, command: str, *, pool: str | None = N
     artifact_id = pool_id
     if command == "distill":
         artifact_id = set_job(recipe, fingerprint, pool_id).id if fingerprint and pool_id else None
+    flops, batch = distill_flops(recipe.model, recipe.distill, task), recipe.distill.student_batch
     exists = bool(artifact_id and session.store.get("set" if command == "distill" else "pool", artifact_id))
     return Plan(
         command=command,
@@ -62,7 +64,7 @@ def plan(session: Session, recipe: Recipe, command: str, *, pool: str | None = N
         exists=exists,
         recipe=recipe,
         steps=() if exists else tuple(_steps(session, recipe, task, command, pool_id)),
-        memory_bytes=memory(recipe, task, _runtime(session, recipe, task), recipe.precision),
+        memory_bytes=memory(recipe, task, _work(session, recipe, task, flops, batch), recipe.precision),
     )
 
 
@@ -78,10 +80,6 @@ def _data(session: Session, recipe: Recipe) -> tuple[Dataset | None, Task]:
     channels, height, width = spec.shape
     shape = (channels, resolution or height, resolution or width)
     return None, Task(shape, spec.num_classes, spec.train, spec.test)
-
-
-def _runtime(session: Session, recipe: Recipe, task: Task):  # type: ignore[no-untyped-def]
-    return session.runtime.for_work(distill_flops(recipe.model, recipe.distill, task))
 
 
 def _steps(session: Session, recipe: Recipe, task: Task, command: str, pool_id: str | None) -> list[PlanStep]:
@@ -102,7 +100,11 @@ def _steps(session: Session, recipe: Recipe, task: Task, command: str, pool_id: 
     return steps
 
 
+def _work(session: Session, recipe: Recipe, task: Task, flops: float, batch: int) -> Runtime:
+    return session.runtime.for_work(flops, step_flops(recipe.model, batch, task))
+
+
 def _seconds(session: Session, recipe: Recipe, task: Task, flops: float, batch: int) -> float:
-    runtime = session.runtime.for_work(flops)
+    runtime = _work(session, recipe, task, flops, batch)
     fixed = _COMPILE_SECONDS if runtime.compile else 0.0
     return fixed + flops / rate(recipe.model, task, batch, runtime, recipe.precision)

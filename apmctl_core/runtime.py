@@ -22,6 +22,10 @@ from apmctl_core.events import Emit, Note, silent
 
 # Below this many floating-point operations a run ends before the compiler would have paid for itself.
 _COMPILE_PAYS = {"cpu": 4e12, "cuda": 2e15}
+# Steps of fewer operations than this gain nothing from a second thread, and lose tenfold where another process has
+# the other core: threads wait for each other at every one of their small operations.
+_THREADS_PAY = 1e9
+_THREADS = torch.get_num_threads()
 # Networks smaller than this many multiply-adds an image lose more to casts than bf16 gains (measured on 8x8 images).
 _BF16_PAYS = 2e6
 
@@ -41,8 +45,10 @@ class Runtime:
             return self.compile
         return flops > _COMPILE_PAYS.get(self.device.type, float("inf"))
 
-    def for_work(self, flops: float) -> Runtime:
-        """This runtime with the choice about compilation made for a run of so many operations."""
+    def for_work(self, flops: float, step: float) -> Runtime:
+        """This runtime with compilation and threads chosen for a run of so many operations, so many of them a step."""
+        if self.device.type == "cpu":
+            torch.set_num_threads(1 if step < _THREADS_PAY else _THREADS)
         return replace(self, compile=self.compiles(flops))
 
 

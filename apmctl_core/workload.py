@@ -66,6 +66,11 @@ def eval_flops(model: ModelConfig, config: EvalConfig, images: int, task: Task) 
     return networks * per_network * multiply_adds(model, task.shape, task.num_classes)
 
 
+def step_flops(model: ModelConfig, batch: int, task: Task) -> float:
+    """Operations of one training step on a batch."""
+    return batch * _TRAIN * multiply_adds(model, task.shape, task.num_classes)
+
+
 def _drawn(config: DistillConfig, task: Task) -> int:
     total = config.ipc * task.num_classes
     return min(config.batch or total, total)

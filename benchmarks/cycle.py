@@ -110,6 +110,8 @@ def main(argv: list[str] | None = None) -> None:
         serve(json.loads(args.worker))
         return
     with tempfile.TemporaryDirectory() as cache:
+        # Decoded here, so that decoding is in the peak of no side.
+        dataset_of(Setting.of(setting_of(args, args.widths[0])), args.data, cache)
         found = [measure(args, width, cache) for width in args.widths]
     report(
         args,

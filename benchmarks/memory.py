@@ -78,8 +78,8 @@ def by_segment(args: Namespace) -> tuple[Table, list[str], str]:
     header = ("segment", "peak GB", "beyond an idle process", "published (GPU)", "s a cycle", "s the first")
     notes = [
         f"{args.precision}, IPC {args.ipc}: the images take {gigabytes(images)} GB and their momentum as much, counted "
-        f"in the peak. E {args.epochs}, Kc {args.checkpoints}, G 1. A process that has trained a tiny network, "
-        f"compiler included, peaks at {gigabytes(base)} GB.",
+        f"in the peak. E {args.epochs}, Kc {args.checkpoints}, G 1; seconds by {args.repeats} cycle(s). "
+        f"A process that has trained a tiny network, compiler included, peaks at {gigabytes(base)} GB.",
         *{note for f in found for note in f["notes"]},
     ]
     drawn = chart(

@@ -160,10 +160,6 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def environment(url: str, home: Path, **changes: str) -> dict[str, str]:
     """The environment of a process that is to use a Hub of this machine."""
-    mine = {
-        "HF_ENDPOINT": url,
-        "HF_HOME": str(home / "hf"),
-        "HF_HUB_DISABLE_XET": "1",
-        "APMCTL_HOME": str(home / "store"),
-    }
+    mine = {"HF_ENDPOINT": url, "HF_HOME": str(home / "hf"), "APMCTL_HOME": str(home / "store")}
+    mine |= {"HF_HUB_DISABLE_XET": "1"}  # the server has LFS alone
     return {k: v for k, v in os.environ.items() if not k.startswith("HF_")} | mine | changes

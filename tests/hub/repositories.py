@@ -79,10 +79,8 @@ class Repository:
 
     def refs(self, prefix: str) -> dict[str, str]:
         """The refs under a prefix with their commits."""
-        lines = self.git("for-each-ref", "--format=%(refname) %(objectname)", prefix).decode().split("\n")
-        return {
-            name.removeprefix(f"{prefix}/"): oid for name, _, oid in (line.partition(" ") for line in lines if line)
-        }
+        lines = self.git("for-each-ref", "--format=%(refname) %(objectname)", prefix).decode().splitlines()
+        return {name.removeprefix(f"{prefix}/"): oid for name, oid in (line.split() for line in lines)}
 
     def entries(self, commit: str) -> list[Entry]:
         """All files of a commit."""

@@ -5,7 +5,7 @@ request, says what to do wrong; `requests.jsonl` lists what was asked for. Token
 
 Faults, each `{"match": regex on "METHOD path", "do": ..., "times": n}`: `die` (in the middle of a body, with the whole
 process), `status` (answer `code`), `cut` (end a body half-way), `flip` (one byte of a body), `length` (announce more
-than there is), `stall`, `move` (somebody else commits before).
+than there is), `stall`, `move` (somebody else commits before), `lose` (do it, but answer `code`).
 """
 
 from __future__ import annotations
@@ -382,7 +382,8 @@ class Faults(BaseHTTPMiddleware):
             answer: Response = await call_next(request)
         except Refused as e:
             return e.response
-        return answer
+        lost = hub(request).fault(request, "lose")
+        return Response(status_code=lost["code"]) if lost else answer
 
 
 _API = "/api/{type:str}/{owner:str}/{name:str}"

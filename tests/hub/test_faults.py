@@ -81,10 +81,11 @@ def test_an_upload_that_breaks_off_sends_only_what_is_missing_the_next_time(
 
 def test_a_commit_whose_answer_is_lost_is_found_by_the_next_push(hub: LocalHub, store: Store, name: str) -> None:
     made = put_set(store)
-    hub.fail({"match": r"GET .*/tree/", "do": "status", "code": 500, "times": 0})
-    pushed = push(store, made, name)
+    hub.fail({"match": "/commit/", "do": "lose", "code": 502, "times": 1})
+    fails(4, "502", lambda: push(store, made, name))
     again = push(store, made, name)
-    assert (again.commit, again.uploaded) == (pushed.commit, ())
+    assert again.uploaded == ()
+    assert again.commit == hub.repository(name).resolve("main")
 
 
 @pytest.mark.parametrize(
