@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from apmctl_core.artifacts.artifact import Artifact
+from apmctl_core.artifacts.artifact import Artifact, open_artifact
 from apmctl_core.artifacts.home import user_store
 from apmctl_core.artifacts.sets import load_set
 from apmctl_core.artifacts.store import Store
@@ -82,7 +82,10 @@ def load(ref: str | Path, *, store: str | Path | None = None, emit: Emit | None 
     damaged, NetworkError for the network and the credentials.
     """
     home = Store(Path(store).expanduser() if store is not None else user_store())
-    artifact = find(home, str(ref), "set", emit=emit or _log)
+    if isinstance(ref, Path):
+        artifact = open_artifact(ref, "set")
+    else:
+        artifact = find(home, ref, "set", emit=emit or _log)
     return LoadedSet(artifact, load_set(artifact))
 
 

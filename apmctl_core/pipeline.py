@@ -153,7 +153,7 @@ def evaluate_set(session: Session, ref: str, changes: dict[str, Any]) -> Outcome
     protocol = to_dict(replace(recipe.evaluate, arch=tuple(m.arch for m in models)))
     config = {"evaluate": protocol, "width": recipe.model.width, "seed": recipe.seed, "precision": recipe.precision}
     inputs = {"data": distilled.manifest.data["fingerprint"], "set": distilled.id}
-    job = Job("report", distilled.name, config, inputs, recipe)
+    job = Job("report", f"{distilled.name}-eval", config, inputs, recipe)
     _require_space(session, (job, footprint.report_bytes()))
     outcome = _run(session, job, lambda work: _make_report(session, distilled, recipe, models, work))
     report = load_report(outcome.artifact)

@@ -173,7 +173,10 @@ def read(folder: Path, name: str) -> Dataset | None:
 def sweep(parent: Path, key: str) -> None:
     """Remove what killed runs left behind under the temporary names of `key`; call it with the lock of `key` held."""
     for leftover in parent.glob(f".{key}.*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def require_space(parent: Path, needed: int) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,15 +133,22 @@ def _read(path: Path, kind: str) -> Preprocessing | None:
 
 
 def _write(path: Path, fitted: Preprocessing) -> None:
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    with storing(path), tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent) as folder:
-        temporary = Path(folder) / "fit.safetensors"
-        save_file(dict(fitted.tensors), temporary, {"kind": fitted.kind, "digest": fitted.digest()})
-        temporary.chmod(0o644)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+    # The lock is held, so nobody else uses this name; `sweep` removes it where a process was killed here.
+    temporary = path.with_name(f".{path.stem}.tmp")
+    with storing(path):
+        try:
+            save_file(dict(fitted.tensors), temporary, {"kind": fitted.kind, "digest": fitted.digest()})
+            temporary.chmod(0o644)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except SafetensorError as error:  # how the library tells of a full disk
+            raise OSError(str(error)) from error
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def fit(dataset: Dataset, kind: str, cache: Path) -> Preprocessing:

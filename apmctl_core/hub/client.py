@@ -91,12 +91,16 @@ class Client:
 
         Raises NetworkError where there is none, or no such revision.
         """
-        found = [remote for type in types if (remote := self._info(repo, type, revision)) is not None]
+        found = [remote for type in types if (remote := self.look(repo, type, revision)) is not None]
         if not found:
             raise missing(repo, types[0] if len(types) == 1 else None)
         return next((remote for remote in found if "manifest.json" in remote.files), found[0])
 
-    def _info(self, repo: str, type: str, revision: str | None) -> Remote | None:
+    def look(self, repo: str, type: str, revision: str | None = None) -> Remote | None:
+        """A repository at a branch, a tag or a commit; None where there is none, or none for us.
+
+        Raises NetworkError where it has no such revision, or is gated.
+        """
         from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
         def work() -> Any:

@@ -19,13 +19,12 @@ from apmctl_core.artifacts.reports import load_report
 from apmctl_core.artifacts.sets import check_structure
 from apmctl_core.artifacts.store import Store
 from apmctl_core.artifacts.verify import require_sound
-from apmctl_core.errors import ApmError, ConfigError, MismatchError
+from apmctl_core.errors import ConfigError, MismatchError
 from apmctl_core.events import Emit, Note, Progress, silent
 from apmctl_core.hub import origins, parquet
 from apmctl_core.hub.card import card
 from apmctl_core.hub.changes import Change, compare
 from apmctl_core.hub.client import MAIN, Client, File, Remote, endpoint
-from apmctl_core.hub.failures import missing
 from apmctl_core.hub.origins import Origin
 from apmctl_core.hub.publication import Options, Pushed
 from apmctl_core.hub.pull import TYPES
@@ -100,7 +99,8 @@ class _Push:
         commit, request = base.commit, None
         if change.add or change.delete:
             commit, request = self._commit(base, change)
-            self._check(base, commit, ours)
+            if request is None:
+                self._check(base, commit, ours)
         elif self._branch not in branches and not self._options.create_pr:
             self._make_branch(base)
         self._tag(tags, commit)
@@ -130,11 +130,8 @@ class _Push:
     def _repository(self) -> Remote:
         """The repository's main branch; the repository is made if it is not there."""
         repo, type = self._repo, self._type
-        try:
-            found = self._client.remote(repo, [type])
-        except ApmError as e:
-            if e.message != missing(repo, type).message:
-                raise
+        found = self._client.look(repo, type)
+        if found is None:
             self._client.emit(Note(text=f"making the repository {repo}"))
             private = True if self._options.private else None
             self._client.call(

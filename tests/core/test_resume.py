@@ -350,7 +350,17 @@ def test_a_note_that_a_killed_process_did_not_finish_is_removed_by_the_next(tmp_
     assert [p.name for p in locks.iterdir()] == [".guard"]
 
 
-def test_who_does_not_wait_leaves_and_who_waits_reuses(tmp_path: Path) -> None:
+def test_a_whitening_that_a_killed_process_did_not_finish_is_removed_by_the_next(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, data=DataConfig(dataset="digits", preprocessing="zca"))
+    dataset, _ = prepare(session(tmp_path), recipe)
+    folder = tmp_path / "cache" / "preprocessing"
+    folder.mkdir()
+    (folder / f".zca-{dataset.fingerprint}.tmp").write_text("half")
+    train_pool(session(tmp_path), recipe)
+    assert sorted(p.suffix for p in folder.iterdir()) == [".lock", ".safetensors"]
+
+
+def test_who_does_not_wait_leaves(tmp_path: Path) -> None:
     here = session(tmp_path)
     dataset, recipe = prepare(here, RECIPE)
     from apmctl_core.jobs import pool_job

@@ -40,7 +40,7 @@ class LocalHub:
         """Start it, again if it was killed, and wait until it answers."""
         command = [sys.executable, "-m", "tests.hub.server", str(self.root), str(self.port)]
         self.process = subprocess.Popen(command, cwd=ROOT)
-        for _ in range(200):
+        for _ in range(1000):
             try:
                 urllib.request.urlopen(f"{self.url}/api/datasets/no/thing/refs", timeout=5)
             except urllib.error.HTTPError:

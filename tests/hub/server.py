@@ -5,7 +5,7 @@ request, says what to do wrong; `requests.jsonl` lists what was asked for. Token
 
 Faults, each `{"match": regex on "METHOD path", "do": ..., "times": n}`: `die` (in the middle of a body, with the whole
 process), `status` (answer `code`), `cut` (end a body half-way), `flip` (one byte of a body), `length` (announce more
-than there is), `stall`, `move` (somebody else commits before), `lose` (do it, but answer `code`).
+than there is), `short` (send half, announced as such), `stall`, `move` (somebody else commits before), `lose` (do it, but answer `code`).
 """
 
 from __future__ import annotations
@@ -322,9 +322,10 @@ async def resolve(request: Request) -> Response:
     begin, status = _begin(request), 200
     if begin:
         headers, status = headers | {"Content-Range": f"bytes {begin}-{entry.size - 1}/{entry.size}"}, 206
-    fault = hub(request).fault(request, "die", "cut", "flip", "length")
-    body = _body(repository.content(entry), begin, entry.size, fault)
-    length = entry.size - begin + (1000 if fault and fault["do"] == "length" else 0)
+    fault = hub(request).fault(request, "die", "cut", "flip", "length", "short")
+    end = entry.size // 2 if fault and fault["do"] == "short" else entry.size
+    body = _body(repository.content(entry), begin, end, fault)
+    length = max(0, end - begin) + (1000 if fault and fault["do"] == "length" else 0)
     return StreamingResponse(body, status, headers | {"Content-Length": str(length)})
 
 

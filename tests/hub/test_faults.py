@@ -206,6 +206,7 @@ def test_what_passes_is_waited_for_and_said(
         ({"match": r"HEAD .*/set\.safetensors", "do": "status", "code": 503}, "503"),
         ({"match": r"GET .*/set\.safetensors", "do": "status", "code": 503}, "503"),
         ({"match": r"GET .*/set\.safetensors", "do": "length"}, "not as long|cannot be reached"),
+        ({"match": r"GET .*/set\.safetensors", "do": "short"}, "not as long"),
     ],
 )
 def test_what_stays_ends_the_pull(
