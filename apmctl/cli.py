@@ -5,6 +5,8 @@ Nothing here imports the engine's heavy parts: commands do that in their bodies,
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -60,7 +62,14 @@ app.command("doctor", rich_help_panel=ABOUT)(doctor.doctor)
 
 def main() -> None:
     """The installed command: run, and leave with the exit code."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code in (errors.INTERRUPTED, errors.TERMINATED):
+        # All is saved and told; taking torch down would take seconds that whoever stops the process may not grant.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -17,6 +17,8 @@ USAGE = 2
 ARTIFACT = 3
 DATA = 4
 _SIGNALLED = 128
+INTERRUPTED = _SIGNALLED + 2
+TERMINATED = _SIGNALLED + 15
 
 # The first type that fits decides, so derived types stand before their bases.
 EXIT_CODES: tuple[tuple[type[core.ApmError], int], ...] = (

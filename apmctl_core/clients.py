@@ -16,6 +16,7 @@ from apmctl_core.events import Emit, Note
 
 _LOGGERS = ("huggingface_hub", "datasets", "fsspec", "filelock")
 _LINE = 200
+_RETRIES = ("Retry", "retry", "resume download")
 _CONNECT_S = 10.0
 _STALLED_S = 60.0  # without one byte in either direction
 
@@ -33,8 +34,9 @@ class _Listener(logging.Handler):
         self._last = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = shown(record.getMessage())
-        if ("etry" in text or "resume download" in text) and text != self._last:
+        whole = record.getMessage()
+        text = shown(whole)
+        if any(sign in whole for sign in _RETRIES) and text != self._last:
             self._last = text
             self._emit(Note(text=f"Hub: {text}", level="warning"))
 

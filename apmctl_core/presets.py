@@ -89,13 +89,24 @@ def _digits(ipc: int) -> Recipe:
 
 
 def cifar10_laptop_ipc10() -> Recipe:
-    """A hundred images of CIFAR-10 with small networks and four short-trained teachers: minutes on two CPU cores."""
+    """A hundred images of CIFAR-10 with small networks and four short-trained teachers: minutes on two CPU cores.
+
+    One departure from the published recipe: the images' update shows the images augmented, as students see them, and so
+    takes a larger rate. Chosen on a held-out fifth of the training split (54.9 against 44.4 per cent; docs/log.md).
+    """
     return Recipe(
         data=DataConfig(dataset="cifar10", preprocessing="zca"),
         model=ModelConfig(arch="convnet3", width=32),
         teachers=TeacherConfig(count=4, epochs=12),
         distill=DistillConfig(
-            ipc=10, rounds=240, student_epochs=200, image_lr=0.1, alpha=1.0, student_lr=0.02, committee="mean"
+            ipc=10,
+            rounds=240,
+            student_epochs=200,
+            image_lr=1.0,
+            alpha=1.0,
+            student_lr=0.02,
+            augment_images=True,
+            committee="mean",
         ),
         evaluate=EvalConfig(epochs=600, lr=0.02),
     )

@@ -40,6 +40,7 @@ class Remote:
     type: str
     commit: str
     private: bool
+    license: str | None = None  # as its card has it
     files: dict[str, File] = field(default_factory=dict)
 
 
@@ -171,4 +172,12 @@ def _remote(repo: str, type: str, info: Any) -> Remote:
     for sibling in info.siblings or ():
         lfs = getattr(sibling, "lfs", None)
         files[sibling.rfilename] = File(sibling.size, sibling.blob_id, lfs.sha256 if lfs else None)
-    return Remote(repo=repo, type=type, commit=commit, private=bool(info.private), files=files)
+    license = getattr(getattr(info, "card_data", None), "license", None)
+    return Remote(
+        repo=repo,
+        type=type,
+        commit=commit,
+        private=bool(info.private),
+        license=license if isinstance(license, str) else None,
+        files=files,
+    )

@@ -101,7 +101,10 @@ class _Download:
                 "data to distil is named as such: `apmctl distill hf:owner/name`",
             )
         if (remote.files[name].size or 0) > manifests.MAX_BYTES:
-            raise ArtifactError(f"the {name} of {self._reference} is larger than {manifests.MAX_BYTES} bytes")
+            raise ArtifactError(
+                f"the {name} of {self._reference} is larger than {manifests.MAX_BYTES} bytes",
+                "do not use it; ask who pushed it",
+            )
         path = self._client.download(remote, name, self._folder)
         data = files.read_bounded(path, manifests.MAX_BYTES)
         self._fetched += len(data)

@@ -87,13 +87,13 @@ class _Push:
 
     def run(self, folder: Path) -> Pushed:
         """Compare, send, commit, tag."""
-        ours = self._ours(folder)
         remote = self._repository()
         branches, tags = self._client.refs(remote)
         self._base_branch = self._branch if self._branch in branches else MAIN
         base = self._base(remote, branches)
         there = self._client.tree(base)
         self._require_ours(there)
+        ours = self._ours(folder, self._options.license or remote.license)
         change = compare(ours, there)
         self._check_tag(tags, base, change)
         commit, request = base.commit, None
@@ -111,7 +111,7 @@ class _Push:
 
     # --- what is to be there
 
-    def _ours(self, folder: Path) -> dict[str, Path]:
+    def _ours(self, folder: Path, license: str | None) -> dict[str, Path]:
         """All files that the repository is to have of us, by their names there."""
         artifact = self._artifact
         ours = {name: artifact.path / name for name in (manifests.FILE_NAME, *artifact.manifest.files)}
@@ -121,7 +121,7 @@ class _Push:
             files.require_space(self._store.root, artifact.manifest.files["set.safetensors"].size)
             self._client.emit(Note(text=f"writing {images} images as parquet"))
             ours |= {name: folder / name for name in parquet.write(artifact, folder)}
-        text = card(artifact, self._repo, reported(self._store, artifact), self._options.license, images)
+        text = card(artifact, self._repo, reported(self._store, artifact), license, images)
         files.write_bytes(folder / CARD, text.encode())
         return ours | {CARD: folder / CARD}
 

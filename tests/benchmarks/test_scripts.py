@@ -16,7 +16,7 @@ SCRIPTS = {
     "plain": (plain, ["as it is", "objective log"]),
     "cycle": (cycle, ["plain: eager fp32", "engine, bf16, compiled"]),
     "step": (step, ["share", "Profile of a step"]),
-    "memory": (memory, ["beyond an idle process", "momentum", "IPC"]),
+    "memory": (memory, ["beyond an idle process", "momentum", "IPC", ".svg"]),
     "large": (large, ["set initialised", "GB beyond"]),
     "startup": (startup, ["show", "distill, reused"]),
     "accuracy": (accuracy, ["fp32, eager", "two standard errors"]),
@@ -37,6 +37,7 @@ def test_a_script_runs_in_small_and_writes_a_page_that_says_what_was_measured_wh
     for said in [f"`python benchmarks/{name}.py --quick`", "torch", "threads", "quick settings", *expected]:
         assert said in text
     assert not re.search(r"\bnan\b|\binf\b|None", text)
+    assert all(picture.name in text for picture in tmp_path.glob("*.svg"))
 
 
 def test_without_a_gpu_the_page_says_that_its_run_is_outstanding(tmp_path):
@@ -49,12 +50,6 @@ def test_without_a_gpu_the_page_says_that_its_run_is_outstanding(tmp_path):
 @pytest.mark.gpu
 def test_the_recipe_runs_on_a_gpu(tmp_path):
     assert "outstanding" not in page(gpu, "gpu", tmp_path, "--device", "cuda")
-
-
-def test_the_memory_page_has_its_chart(tmp_path):
-    memory.main(["--quick", "--results", str(tmp_path), "--segments", "4"])
-    (picture,) = tmp_path.glob("*.svg")
-    assert picture.name in next(tmp_path.glob("*.md")).read_text(encoding="utf-8")
 
 
 def test_a_quick_run_leaves_no_page_among_the_results(tmp_path, monkeypatch, capsys):

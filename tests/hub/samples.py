@@ -64,7 +64,10 @@ def values(salt: int = 0, per_class: int = 1, space: Preprocessing | None = None
 
 
 def put_set(store: Store, name: str = "digits-ipc1", salt: int = 0, **options: Any) -> Artifact:
-    made = draft_of("set", name, salt, **({"recipe": options.pop("recipe")} if "recipe" in options else {}))
+    space = options.get("space") or standard()
+    recipe = options.pop("recipe", RECIPE | {"seed": salt})
+    recipe = recipe | {"data": {"dataset": "digits", "preprocessing": space.kind}}
+    made = draft_of("set", name, salt, recipe=recipe)
     with store.workspace("set", name, made.id) as work:
         if work.existing is not None:
             return work.existing

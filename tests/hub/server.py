@@ -5,7 +5,8 @@ request, says what to do wrong; `requests.jsonl` lists what was asked for. Token
 
 Faults, each `{"match": regex on "METHOD path", "do": ..., "times": n}`: `die` (in the middle of a body, with the whole
 process), `status` (answer `code`), `cut` (end a body half-way), `flip` (one byte of a body), `length` (announce more
-than there is), `short` (send half, announced as such), `stall`, `move` (somebody else commits before), `lose` (do it, but answer `code`).
+than there is), `short` (send half, announced as such), `stall`, `move` (somebody else commits before), `lose` (do it,
+but answer `code`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+import yaml
 from starlette.applications import Starlette
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import ClientDisconnect, Request
@@ -143,7 +145,14 @@ async def info(request: Request) -> Response:
     about = {"_id": "0", "id": name, "modelId": name, "author": request.path_params["owner"], "sha": commit}
     state = {"private": repository.private, "gated": "auto" if repository.gated else False, "disabled": False}
     dates = {"lastModified": _DATE, "createdAt": _DATE, "downloads": 0, "likes": 0, "tags": []}
-    return JSONResponse(about | state | dates | {"siblings": siblings})
+    return JSONResponse(about | state | dates | {"siblings": siblings, "cardData": _card(repository, commit)})
+
+
+def _card(repository: Repository, commit: str) -> Any:
+    if "README.md" not in {entry.path for entry in repository.entries(commit)}:
+        return None
+    text = repository.git("show", f"{commit}:README.md").decode()
+    return yaml.safe_load(text.removeprefix("---\n").split("\n---\n")[0])
 
 
 def _sibling(entry: Entry) -> dict[str, Any]:

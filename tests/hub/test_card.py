@@ -66,7 +66,7 @@ def test_a_set_says_how_it_was_made_and_how_it_is_loaded(store: Store) -> None:
 
 
 def test_whitened_sets_say_so_in_their_code(store: Store) -> None:
-    assert 'space["matrix"]' in card(put_set(store, "zca", space=whitening()), "o/n")
+    assert 'space["matrix"]' in card(put_set(store, "zca", salt=1, space=whitening()), "o/n")
     assert 'space["std"]' in card(put_set(store), "o/n")
 
 

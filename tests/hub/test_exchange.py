@@ -105,6 +105,14 @@ def test_a_new_report_changes_the_card_alone(hub: LocalHub, store: Store, name: 
     assert "epochs 300" in text
 
 
+def test_a_license_that_was_given_once_stays(hub: LocalHub, store: Store, name: str) -> None:
+    made = put_set(store)
+    push(store, made, name, Options(license="cc-by-4.0"))
+    assert push(store, made, name).uploaded == ()
+    assert push(store, made, name, Options(license="mit")).uploaded == ("README.md",)
+    assert "license: mit" in hub.repository(name).git("show", "main:README.md").decode()
+
+
 def test_another_set_takes_the_place_of_the_one_before(hub: LocalHub, store: Store, other: Store, name: str) -> None:
     first, second = put_set(store), put_set(store, "digits-ipc2", salt=1, per_class=2)
     tagged = push(store, first, name, Options(tag="v1"))

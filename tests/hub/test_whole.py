@@ -45,7 +45,7 @@ class Way:
     def run(self, *arguments: str, code: int = 0, **changes: str) -> subprocess.CompletedProcess[str]:
         env = environment(self.url, self.home, HF_TOKEN="hf_writer") | changes
         done = subprocess.run(
-            [COMMAND, *arguments], env=env, capture_output=True, text=True, timeout=120, check=False, cwd=self.home
+            [COMMAND, *arguments], env=env, capture_output=True, text=True, timeout=300, check=False, cwd=self.home
         )
         assert done.returncode == code, done.stderr
         assert "hf_writer" not in done.stdout + done.stderr
@@ -57,7 +57,7 @@ class Way:
     def python(self, code: str) -> Any:
         env = environment(self.url, self.home, PYTHONPATH=str(ROOT))
         done = subprocess.run(
-            [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120, check=False
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
@@ -212,10 +212,10 @@ def test_the_shell_example_of_the_docs_runs(reader: Way) -> None:
     text = (ROOT / "docs" / "ci.md").read_text()
     script = text.split("<!-- tested -->\n```sh\n")[1].split("\n```")[0].replace("owner/digits-ipc10", REPO)
     env = environment(reader.url, reader.home, PATH=f"{COMMAND.parent}:{os.environ['PATH']}", MIN_ACCURACY="0")
-    done = subprocess.run(["sh", "-c", script], env=env, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(["sh", "-c", script], env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     done = subprocess.run(
-        ["sh", "-c", script], env=env | {"MIN_ACCURACY": "1"}, capture_output=True, text=True, timeout=120, check=False
+        ["sh", "-c", script], env=env | {"MIN_ACCURACY": "1"}, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 1
 
