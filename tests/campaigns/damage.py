@@ -199,15 +199,14 @@ def judge(
     """Damage a copy, read it as a user would, and demand what is promised."""
     import test_damage as ways
 
-    from apmctl_core.errors import ArtifactError, StoreError
+    from apmctl_core.errors import ApmError
     from apmctl_core.models.registry import state_shapes
 
     folder = work / "damaged"
     shutil.rmtree(folder, ignore_errors=True)
-    try:
+    beyond = (ApmError, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
+    with contextlib.suppress(*beyond):  # damaged already beyond what the rest of the damage could read
         damage(folder)
-    except (ArtifactError, StoreError, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
-        pass  # damaged already beyond what the rest of the damage could read
     size = sum(p.lstat().st_size for p in folder.iterdir())
     before = state_of(folder)
     outcome, grown = extra_memory(lambda: watch(folder, lambda: ways.attempt(folder, state_shapes)))
