@@ -13,6 +13,7 @@ import math
 import tomllib
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,11 +52,18 @@ def _check_value(f: dataclasses.Field[Any], value: Any) -> None:
         if meta["choices"] and item not in meta["choices"]:
             raise ConfigError(f"{flag} cannot be {item!r}", f"choose one of: {', '.join(meta['choices'])}")
         if isinstance(item, float) and not math.isfinite(item):
-            raise ConfigError(f"{flag} must be a finite number, got {item}")
+            raise ConfigError(f"{flag} must be a finite number, got {item}", _range(meta))
         if meta["low"] is not None and item < meta["low"]:
-            raise ConfigError(f"{flag} must be at least {meta['low']:g}, got {item:g}")
+            raise ConfigError(f"{flag} must be at least {meta['low']:g}, got {item:g}", _range(meta))
         if meta["high"] is not None and item > meta["high"]:
-            raise ConfigError(f"{flag} must be at most {meta['high']:g}, got {item:g}")
+            raise ConfigError(f"{flag} must be at most {meta['high']:g}, got {item:g}", _range(meta))
+
+
+def _range(meta: Mapping[str, Any]) -> str:
+    low, high = meta["low"], meta["high"]
+    if low is None:
+        return "give a number"
+    return f"give {low:g} or more" if high is None else f"give a value from {low:g} to {high:g}"
 
 
 class _Checked:

@@ -142,7 +142,7 @@ def recipe_for(dataset: str, ipc: int | None = None) -> tuple[Recipe, str]:
         base = _digits(ipc or 1)
         return base, "digits, scaled from preset digits-ipc1"
     rows = [row for row in TABLE if row.dataset == dataset] or [TABLE[0]]
-    row = min(rows, key=lambda row: abs(math.log(row.ipc / (ipc or row.ipc))))
+    row = min(rows, key=lambda row: abs(math.log(row.ipc / max(1, ipc or row.ipc))))
     base = _published(row)
     if row.dataset != dataset:
         base = replace(base, data=DataConfig(dataset=dataset), model=ModelConfig(arch="auto"))

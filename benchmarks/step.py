@@ -6,6 +6,7 @@ bare time over the step's time; a profile says where the rest goes.
 
 from __future__ import annotations
 
+import re
 import time
 from argparse import Namespace
 from collections.abc import Callable
@@ -147,6 +148,8 @@ def profile(args: Namespace, batch: Batch, runtime: Runtime, precision: str) -> 
 
 
 def _short(name: str) -> str:
+    """A name that fits into a table; of the digest in the name of compiled code, as much as tells two apart."""
+    name = re.sub(r"#* *Call CompiledFxGraph (\w{8})\w* *#*", r"compiled graph \1", name)
     return name.replace("|", "/")[:60]
 
 
@@ -155,7 +158,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--widths", type=numbers, default=(128, 32), help="widths of the network [128,32]")
     parser.add_argument("--batches", type=numbers, default=(100, 256), help="images a step [100,256]")
     parser.add_argument("--precisions", type=words, default=("bf16", "fp32"), help="bf16,fp32")
-    parser.add_argument("--steps", type=int, default=10, help="steps a measurement [%(default)s]")
+    parser.add_argument("--steps", type=int, default=20, help="steps a measurement [%(default)s]")
     parser.add_argument("--arch", default="convnet3", help="network [%(default)s]")
     parser.add_argument("--side", type=int, default=32, help="side of the images in pixels [%(default)s]")
     parser.add_argument("--no-compile", action="store_true", help="both sides without torch.compile")

@@ -25,7 +25,7 @@ def of_set(repo: str, id: str, zca: bool) -> list[str]:
     """Three ways to load a set."""
     return [
         "With apmctl, from the shell (checked against its sha256s, measured, or labelled again):",
-        _fence("sh", f"apmctl pull {repo}\napmctl eval {id}"),
+        _fence("sh", f"pip install apmctl\napmctl pull {repo}\napmctl eval {id}"),
         "With apmctl, from Python:",
         _fence(
             "python",

@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "core" / "artifacts"))
 
 COMMAND = Path(sys.executable).parent / "apmctl"
 _CONSTANT = 48 << 20  # bytes for JSON: a manifest has at most 4 MB, a header 1 MB, and parsed they take a multiple
+_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of <malloc.h>
 _KINDS = ("pool", "set", "report")
 _OURS = ("/proc/self", sys.prefix, sys.base_prefix)  # libraries look at their own sources
 Originals = dict[str, list[Any]]
@@ -93,8 +94,10 @@ def _status(field: str) -> int:
 
 def extra_memory(work: Callable[[], Any]) -> tuple[Any, int]:
     """The result of `work`, and by how many bytes this process grew at the most meanwhile."""
-    with contextlib.suppress(OSError, AttributeError):  # glibc keeps what was freed before; then it would not count
-        ctypes.CDLL(None).malloc_trim(0)
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_MMAP_THRESHOLD, 1 << 17)  # glibc would keep some of what is freed, and it would count twice
+        library.malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # starts the peak over
     before = _status("VmRSS:")
     found = work()
