@@ -223,6 +223,7 @@ def test_the_shell_example_of_the_docs_runs(reader: Way) -> None:
 # --- read by olah --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_olah_gives_the_same_set(mirror: str, released: Any, tmp_path: Path) -> None:
     way = Way(tmp_path, mirror)
     pulled = way.json("pull", REPO, "--revision", released["hub"]["commit"])
@@ -232,6 +233,7 @@ def test_olah_gives_the_same_set(mirror: str, released: Any, tmp_path: Path) -> 
     assert way.json("eval", released["artifact"]["id"])["results"] == released["results"]
 
 
+@pytest.mark.slow
 def test_olah_gives_the_pictures_to_load_dataset(mirror: str, released: Any, tmp_path: Path) -> None:
     found = Way(tmp_path, mirror).python(f"""
 import json
