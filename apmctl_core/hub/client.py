@@ -102,7 +102,7 @@ class Client:
 
         Raises NetworkError where it has no such revision, or is gated.
         """
-        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+        from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
 
         def work() -> Any:
             try:
@@ -111,8 +111,8 @@ class Client:
                 )
             except GatedRepoError:
                 raise
-            except RepositoryNotFoundError:
-                return None
+            except (RepositoryNotFoundError, EntryNotFoundError):
+                return None  # mirrors do not always say that it is the repository that they lack
 
         info = self.call(repo, work)
         return None if info is None else _remote(repo, type, info)

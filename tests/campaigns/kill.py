@@ -138,14 +138,16 @@ def changes_of(job: Job, place: Place) -> int:
 
 def interrupt(job: Job, place: Place, rng: random.Random, tally: Tally) -> None:
     """SIGINT or SIGTERM at a random moment: 130 or 143 within five seconds, then on to the same bytes."""
-    child = warm.start(job.begin(place.store), place.log, eager=rng.random() < 0.5)
     number = rng.choice([signal.SIGINT, signal.SIGTERM])
-    code = child.wait(0.05 + rng.uniform(0, job.seconds))  # the handlers are there after some milliseconds
-    if code is None:
-        began = time.monotonic()
-        child.send(number)
-        code = child.wait(_LIMIT)
-        note(tally, number, code, time.monotonic() - began, child.said)
+    for attempt in range(_ATTEMPTS):  # a run that ended before its moment is begun again, its moment earlier
+        child = warm.start(job.begin(place.store), place.log, eager=rng.random() < 0.5)
+        code = child.wait(0.05 + rng.uniform(0, job.seconds / 2**attempt))  # the handlers take some milliseconds
+        if code is None:
+            began = time.monotonic()
+            child.send(number)
+            code = child.wait(_LIMIT)
+            note(tally, number, code, time.monotonic() - began, child.said)
+            break
     check_between(place)
     finish(job, place)
     tally.runs += 1
