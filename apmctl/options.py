@@ -34,7 +34,7 @@ DatasetArgument = Annotated[
         metavar="DATASET", help="A known name (digits, cifar10, ...), hf:owner/name, or a folder.", show_default=False
     ),
 ]
-_REF_HELP = "A name, name@id, the start of an id, a path, or hf:owner/name[@revision]."
+_REF_HELP = r"A name, name@id, the start of an id, a path, or hf:owner/name\[@revision]."
 SetArgument = Annotated[str, typer.Argument(metavar="SET", help=_REF_HELP)]
 RefArgument = Annotated[str, typer.Argument(metavar="REF", help=_REF_HELP)]
 LocalArgument = Annotated[str, typer.Argument(metavar="REF", help="A name, name@id, the start of an id, or a path.")]

@@ -15,7 +15,7 @@ from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.artifacts.files import DAMAGED_HINT
 from apmctl_core.config import ModelConfig, Recipe, digest, from_dict, to_dict
 from apmctl_core.errors import ArtifactError, ConfigError, MismatchError
-from apmctl_core.models.registry import build, depth_of
+from apmctl_core.models.registry import build
 from apmctl_core.runtime import Runtime
 from apmctl_core.workload import Task, precision_of
 
@@ -115,8 +115,11 @@ def evaluation(recipe: Recipe, changes: dict[str, Any], distilled: Artifact, run
     return settle(recipe, manifest.shape, len(manifest.classes), runtime)
 
 
-def models_of(recipe: Recipe) -> list[ModelConfig]:
-    """The networks that an evaluation trains. Raises ConfigError for an architecture that is unknown."""
-    for arch in recipe.evaluate.arch:
-        depth_of(arch)
-    return [replace(recipe.model, arch=arch) for arch in recipe.evaluate.arch or (recipe.model.arch,)]
+def models_of(recipe: Recipe, shape: tuple[int, int, int], num_classes: int) -> list[ModelConfig]:
+    """The networks that an evaluation trains, each once. Raises ConfigError for one unknown or too deep."""
+    names = dict.fromkeys(recipe.evaluate.arch or (recipe.model.arch,))
+    models = [replace(recipe.model, arch=arch) for arch in names]
+    with torch.device("meta"):
+        for model in models:
+            build(model, shape, num_classes)
+    return models

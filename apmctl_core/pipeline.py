@@ -96,7 +96,7 @@ def distill_set(session: Session, recipe: Recipe, *, pool: str | None = None, na
     Raises MismatchError where the named pool is of other data, another network or another preprocessing.
     """
     dataset, recipe = prepare(session, recipe)
-    _check_ipc(dataset, recipe)
+    check_ipc(dataset, recipe)
     given = session.find(pool, "pool") if pool else None
     if given is not None:
         check_pool(given, recipe, dataset.fingerprint)
@@ -149,7 +149,7 @@ def evaluate_set(session: Session, ref: str, changes: dict[str, Any]) -> Outcome
     """
     distilled = session.find(ref, "set")
     recipe = evaluation(recipe_of(distilled), changes, distilled, session.runtime)
-    models = models_of(recipe)
+    models = models_of(recipe, distilled.manifest.shape, len(distilled.manifest.classes))
     protocol = to_dict(replace(recipe.evaluate, arch=tuple(m.arch for m in models)))
     config = {"evaluate": protocol, "width": recipe.model.width, "seed": recipe.seed, "precision": recipe.precision}
     inputs = {"data": distilled.manifest.data["fingerprint"], "set": distilled.id}
@@ -191,7 +191,7 @@ def load_data(session: Session, config: DataConfig, fingerprint: str | None = No
     return dataset
 
 
-def _check_ipc(dataset: Dataset, recipe: Recipe) -> None:
+def check_ipc(dataset: Dataset, recipe: Recipe) -> None:
     """Refuse an IPC that the smallest class cannot serve, before any teacher is trained."""
     stratified_sample(dataset.train.labels, recipe.distill.ipc, np.random.default_rng(0), dataset.classes)
 

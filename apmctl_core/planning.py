@@ -8,7 +8,7 @@ from apmctl_core import data as datasets
 from apmctl_core.config import Recipe
 from apmctl_core.data import Dataset
 from apmctl_core.jobs import check_pool, pool_job, set_job, settle
-from apmctl_core.pipeline import Session, load_data
+from apmctl_core.pipeline import Session, check_ipc, load_data
 from apmctl_core.runtime import Runtime
 from apmctl_core.workload import Task, distill_flops, memory, rate, step_flops, task_of, teacher_flops
 
@@ -48,6 +48,8 @@ def plan(session: Session, recipe: Recipe, command: str, *, pool: str | None = N
     """
     dataset, task = _data(session, recipe)
     recipe = settle(recipe, task.shape, task.num_classes, session.runtime)
+    if dataset is not None:
+        check_ipc(dataset, recipe)
     fingerprint = dataset.fingerprint if dataset else None
     given = session.find(pool, "pool") if pool else None
     if given is not None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from apmctl_core.config import DataConfig, DistillConfig, EvalConfig, ModelConfig, Recipe, TeacherConfig, from_dict
+from apmctl_core.data.spec import KNOWN
 from apmctl_core.errors import ConfigError
 
 
@@ -163,21 +164,51 @@ def resolve(
     rate is not given, the rate scales with B. Raises ConfigError for what makes no sense.
     """
     toml, flags = dict(toml or {}), flags or {}
-    preset_name = preset_name or toml.pop("preset", None)
-    toml.pop("preset", None)
-    dataset = dataset or toml.get("data", {}).get("dataset")
+    named = toml.pop("preset", None)
+    preset_name = preset_name or named
+    if preset_name is not None and not isinstance(preset_name, str):
+        raise ConfigError(f"preset must be a name, got {preset_name!r}", "`apmctl presets` lists them")
+    toml, dataset = _with_dataset(toml, dataset)
     if preset_name:
         base, origin = preset(preset_name), f"preset {preset_name}"
         if dataset and dataset != base.data.dataset:
             base, origin = _moved(base, dataset), f"preset {preset_name} on {dataset}"
     elif dataset:
-        base, origin = recipe_for(dataset, _given(toml, flags, "distill", "ipc"))
+        ipc = _given(toml, flags, "distill", "ipc")
+        base, origin = recipe_for(dataset, ipc if isinstance(ipc, int) else None)
     else:
         raise ConfigError("no data set is named", "name one, e.g. `digits`, or give --preset")
-    recipe = from_dict(Recipe, flags, from_dict(Recipe, toml, base))
-    if _given(toml, flags, "distill", "image_lr") is None and _batch_changed(base.distill, recipe.distill):
-        recipe = replace(recipe, distill=replace(recipe.distill, image_lr=None))
-    return recipe, origin
+    return _layered(_layered(base, toml), flags), origin
+
+
+def _with_dataset(toml: dict[str, Any], dataset: str | None) -> tuple[dict[str, Any], str | None]:
+    """A file's tables and the data set: that of the command line, which stands over the file's, or the file's."""
+    data = toml.get("data", {})
+    if not isinstance(data, dict):
+        raise ConfigError("data must be a table", 'write [data] and dataset = "..." below it')
+    if dataset is None:
+        found = data.get("dataset")
+        return toml, found if isinstance(found, str) else None
+    return {**toml, "data": {**data, "dataset": dataset}}, dataset
+
+
+def _layered(base: Recipe, values: dict[str, Any]) -> Recipe:
+    """`values` over a recipe; where they change B and say nothing of the images' rate, it keeps its step an image."""
+    recipe = from_dict(Recipe, values, base)
+    rate = base.distill.image_lr
+    if rate is None or "image_lr" in values.get("distill", {}) or recipe.data.dataset not in KNOWN:
+        return recipe
+    classes = KNOWN[recipe.data.dataset].num_classes
+    before, after = (_drawn(config, classes) for config in (base.distill, recipe.distill))
+    if before == after:
+        return recipe
+    return replace(recipe, distill=replace(recipe.distill, image_lr=round(rate * after / before, 12)))
+
+
+def _drawn(config: DistillConfig, classes: int) -> int:
+    """B: the images drawn for a cycle."""
+    total = config.ipc * classes
+    return min(config.batch or total, total)
 
 
 def _moved(base: Recipe, dataset: str) -> Recipe:
@@ -193,10 +224,6 @@ def _given(toml: dict[str, Any], flags: dict[str, Any], table: str, name: str) -
     return None
 
 
-def _batch_changed(before: DistillConfig, after: DistillConfig) -> bool:
-    return (before.batch, before.ipc) != (after.batch, after.ipc)
-
-
 def complete(recipe: Recipe, shape: tuple[int, int, int], num_classes: int) -> Recipe:
     """The recipe with nothing left open: the depth of the network by the image size, the image rate by B.
 
@@ -207,8 +234,7 @@ def complete(recipe: Recipe, shape: tuple[int, int, int], num_classes: int) -> R
         depth = min(6, max(1, min(shape[1:]).bit_length() - 3))
         model = replace(model, arch=f"convnet{depth}")
     if distill.image_lr is None:
-        total = distill.ipc * num_classes
         rows = [row for row in TABLE if row.dataset == recipe.data.dataset] or [TABLE[0]]
         step = min(rows, key=lambda row: abs(math.log(row.ipc / distill.ipc))).step
-        distill = replace(distill, image_lr=round(step * min(distill.batch or total, total), 12))
+        distill = replace(distill, image_lr=round(step * _drawn(distill, num_classes), 12))
     return replace(recipe, model=model, distill=distill)

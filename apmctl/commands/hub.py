@@ -66,7 +66,7 @@ def pull(
     revision: Annotated[
         str | None,
         typer.Option(
-            "--revision", metavar="R", help="A branch, tag or commit [default: main].", rich_help_panel=_PANEL
+            "--revision", metavar="R", help="A branch, tag or commit \\[default: main].", rich_help_panel=_PANEL
         ),
     ] = None,
     store: Path,

@@ -85,3 +85,29 @@ def test_a_run_without_data_or_with_an_unknown_preset_is_refused():
     with pytest.raises(ConfigError, match="unknown preset") as caught:
         preset("digit-ipc1")
     assert "digits-ipc1" in caught.value.hint
+
+
+def test_a_presets_own_step_an_image_is_what_scales():
+    scaled = [
+        resolve("digits", preset_name="digits-ipc1", flags={"distill": {"ipc": 2}})[0].distill.image_lr,
+        resolve("digits", flags={"distill": {"ipc": 2}})[0].distill.image_lr,
+        resolve("digits", toml=to_dict(preset("digits-ipc1")), flags={"distill": {"ipc": 2}})[0].distill.image_lr,
+    ]
+    assert scaled == pytest.approx([4.0, 4.0, 4.0])
+    laptop, _ = resolve(None, preset_name="cifar10-laptop-ipc10", flags={"distill": {"ipc": 20}})
+    assert laptop.distill.image_lr == pytest.approx(2.0)
+
+
+def test_the_data_set_of_the_command_line_stands_over_the_files():
+    recipe, _ = resolve("digits", toml={"data": {"dataset": "cifar10"}})
+    assert recipe.data.dataset == "digits"
+
+
+@pytest.mark.parametrize(
+    "toml", [{"preset": 5}, {"preset": ["a"]}, {"data": "x"}, {"distill": {"ipc": "3"}}, {"distill": 3}]
+)
+def test_odd_values_in_a_file_are_config_errors(toml):
+    with pytest.raises(ConfigError):
+        resolve("digits", toml=toml)
+    with pytest.raises(ConfigError):
+        resolve(None, toml=toml)
