@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from apmctl_core.config import DataConfig, DistillConfig, EvalConfig, ModelConfig, Recipe, TeacherConfig, from_dict
-from apmctl_core.data.spec import KNOWN
 from apmctl_core.errors import ConfigError
 
 
@@ -194,6 +193,8 @@ def _with_dataset(toml: dict[str, Any], dataset: str | None) -> tuple[dict[str, 
 
 def _layered(base: Recipe, values: dict[str, Any]) -> Recipe:
     """`values` over a recipe; where they change B and say nothing of the images' rate, it keeps its step an image."""
+    from apmctl_core.data.spec import KNOWN  # with it comes numpy, which listing presets does without
+
     recipe = from_dict(Recipe, values, base)
     rate = base.distill.image_lr
     if rate is None or "image_lr" in values.get("distill", {}) or recipe.data.dataset not in KNOWN:
