@@ -29,9 +29,11 @@ EXIT_CODES: tuple[tuple[type[core.ApmError], int], ...] = (
     (core.NetworkError, DATA),
     (core.StoreError, FAILED),
     (core.NumericsError, FAILED),
+    (core.MemoryExhaustedError, FAILED),
     (core.ApmError, FAILED),
 )
 
+_MEMORY_HINT = "bound it with --memory-budget, e.g. 2GB, or with a smaller --segment"
 # What the file system refuses is foreseen wherever it happens, even where the engine has no better word for it.
 _DISK_HINTS = {
     errno.ENOSPC: "make space, then give the same command again",
@@ -69,7 +71,7 @@ def describe(error: BaseException) -> Failure | None:
         where = f"{error.filename}: " if error.filename else ""
         return _failure(error, f"{where}{error.strerror}", _DISK_HINTS[error.errno], FAILED)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return _failure(error, f"out of memory: {error}", "bound it with a smaller --segment", FAILED)
+        return _failure(error, f"out of memory: {error}", _MEMORY_HINT, FAILED)
     return _usage(error)
 
 

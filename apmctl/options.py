@@ -10,6 +10,8 @@ import typer
 
 from apmctl.output import Sink
 from apmctl.signature import Group, Values, option
+from apmctl.text import parse_size
+from apmctl_core.errors import ConfigError
 
 RUN_PANEL = "Where and how to run"
 OUTPUT_PANEL = "Output"
@@ -23,7 +25,8 @@ class Machine:
     store: Path
     device: str
     compile: bool | None
-    segment: int
+    segment: int | None  # None: as memory demands
+    memory_budget: int | None  # bytes
     wait: bool
     data: Path | None
 
@@ -92,11 +95,19 @@ _NO_WAIT = option(
 )
 _SEGMENT = option(
     "segment",
-    int,
+    str,
     "--segment",
-    default=0,
-    metavar="N",
-    help="Most images in one forward pass; bounds memory and changes no result [default: 0, all].",
+    default="auto",
+    metavar="N|auto",
+    help="Most images in one pass (0: all); bounds memory and changes no result [default: auto, what fits].",
+    rich_help_panel=RUN_PANEL,
+)
+_BUDGET = option(
+    "memory_budget",
+    str | None,
+    "--memory-budget",
+    metavar="SIZE",
+    help="Most memory to take, e.g. 4GB, with shorter segments where needed [default: what is free].",
     rich_help_panel=RUN_PANEL,
 )
 _DATA = option(
@@ -111,10 +122,9 @@ OUTPUT = Group("out", (_JSON, _QUIET), lambda v: Sink(json=v["json"], quiet=v["q
 STORE = Group("store", (_STORE,), lambda v: store_root(v["store"]))
 
 
-def machine(*, segment: bool = False) -> Group:
+def machine() -> Group:
     """The options of a command that computes."""
-    params = (_DATA, _STORE, _DEVICE, _COMPILE, *((_SEGMENT,) if segment else ()), _NO_WAIT)
-    return Group("machine", params, _machine)
+    return Group("machine", (_DATA, _STORE, _DEVICE, _COMPILE, _SEGMENT, _BUDGET, _NO_WAIT), _machine)
 
 
 def _machine(values: Values) -> Machine:
@@ -122,10 +132,28 @@ def _machine(values: Values) -> Machine:
         store=store_root(values["store"]),
         device=values["device"],
         compile=values["compile"],
-        segment=values.get("segment", 0),
+        segment=_segment(values["segment"]),
+        memory_budget=_budget(values["memory_budget"]),
         wait=not values["no_wait"],
         data=values["data"],
     )
+
+
+def _segment(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal():
+        raise ConfigError(f"--segment must be auto or a number of at least 0, got {text!r}", "0 keeps a batch whole")
+    return int(text)
+
+
+def _budget(text: str | None) -> int | None:
+    if text is None:
+        return None
+    found = parse_size(text)
+    if not found:
+        raise ConfigError(f"--memory-budget must be a size, got {text!r}", "e.g. 800MB, 4GB or 1.5GiB")
+    return found
 
 
 def store_root(given: Path | None) -> Path:

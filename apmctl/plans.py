@@ -31,6 +31,7 @@ def deliver(out: Sink, machine: Machine, command: str, recipe: Recipe, origin: s
         "steps": [{"name": s.name, "detail": s.detail, "seconds": s.seconds} for s in plan.steps],
         "seconds": plan.seconds,
         "memory_bytes": plan.memory_bytes,
+        "segment": plan.segment,
     }
     out.result(document, _text(plan, origin), plan.id or "")
 
@@ -42,7 +43,8 @@ def _text(plan: Plan, origin: str) -> str:
     if plan.exists:
         return f"{head}\n{settled}\n{made}\nthere already, would be reused"
     rows = [(step.name, step.detail, _about(step.seconds)) for step in plan.steps]
-    total = f"about {duration(plan.seconds)} and {size(plan.memory_bytes)} of memory on this machine"
+    total = f"about {duration(plan.seconds)} and {size(plan.memory_bytes)} of memory on this machine, "
+    total += f"{plan.segment} images at a time"
     return f"{head}\n{settled}\n{made}\n{table(('step', 'what', 'time'), rows)}\n{total}"
 
 

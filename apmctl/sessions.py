@@ -24,7 +24,7 @@ def opened(machine: Machine, out: Sink) -> Iterator[Session]:
 
         yield Session(
             store=Store(machine.store),
-            runtime=runtime.resolve(machine.device, machine.compile, machine.segment, emit),
+            runtime=runtime.resolve(machine.device, machine.compile, machine.segment, emit, machine.memory_budget),
             data_path=machine.data,
             emit=emit,
             wait=machine.wait,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 _STEPS = ("B", "KB", "MB", "GB", "TB")
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*(?:([KMGT]?)(I?)B?)", re.IGNORECASE)
 
 
 def clean(value: object) -> str:
@@ -44,6 +46,15 @@ def size(count: float) -> str:
             return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} {_STEPS[-1]}"
+
+
+def parse_size(text: str) -> int | None:
+    """The bytes of a size such as 800MB, 1.5 GiB or a plain number; None for what is no size."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        return None
+    number, unit, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** ("KMGT".find(unit.upper()) + 1 if unit else 0))
 
 
 def duration(seconds: float) -> str:

@@ -11,6 +11,7 @@ Shape legend: B images, C channels, H x W pixels.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -28,27 +29,36 @@ def draw(count: int, rng: torch.Generator) -> Tensor:
     return torch.rand(count, NUMBERS, generator=rng)
 
 
+def chosen(draws_N4: Tensor) -> Tensor:
+    """Which of `TRANSFORMS` each image draws, (N,)."""
+    return (draws_N4[:, 0] * len(TRANSFORMS)).long().clamp(max=len(TRANSFORMS) - 1)
+
+
 def apply(x_BCHW: Tensor, draws_B4: Tensor) -> Tensor:
     """Augment images (B, C, H, W) as `draws_B4` (B, 4; on the CPU) says; differentiable in the images, shape kept."""
-    chosen_B = (draws_B4[:, 0] * len(TRANSFORMS)).long().clamp(max=len(TRANSFORMS) - 1)
     # The groups are found on the CPU, where the draws are: no device is waited for.
+    chosen_B = chosen(draws_B4)
     order = chosen_B.argsort(stable=True)
     sizes = torch.bincount(chosen_B, minlength=len(TRANSFORMS)).tolist()
-    device = x_BCHW.device
-    a, b, c = draws_B4[order, 1:].to(device, x_BCHW.dtype, non_blocking=True).unbind(1)
-    grouped = x_BCHW.index_select(0, order.to(device, non_blocking=True))
-    stops = torch.tensor(sizes).cumsum(0).tolist()
-    parts = []
-    for transform, start, stop in (
-        (_color, 0, stops[0]),
-        (_cutout, stops[0], stops[1]),
-        (_flip, stops[1], stops[2]),
-    ):
-        parts.append(transform(grouped[start:stop], a[start:stop], b[start:stop], c[start:stop]))
-    rest = slice(stops[2], None)
-    parts.append(_warp(grouped[rest], _matrices(a[rest], b[rest], sizes[3:], x_BCHW.shape[2:])))
     back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
-    return torch.cat(parts).index_select(0, back.to(device, non_blocking=True))
+    sorted_BCHW = x_BCHW.index_select(0, order.to(x_BCHW.device, non_blocking=True))
+    parts = apply_sorted(sorted_BCHW, draws_B4[order], sizes)
+    return torch.cat(parts).index_select(0, back.to(x_BCHW.device, non_blocking=True))
+
+
+def apply_sorted(x_BCHW: Tensor, draws_B4: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """What `apply` does, to images that lie in the order of their transformations, `sizes` many of each.
+
+    Returns the images by transformation.
+    """
+    a, b, c = draws_B4[:, 1:].to(x_BCHW.device, x_BCHW.dtype, non_blocking=True).unbind(1)
+    parts, start = [], 0
+    for transform, size in zip((_color, _cutout, _flip), sizes, strict=False):
+        at = slice(start, start + size)
+        parts.append(transform(x_BCHW[at], a[at], b[at], c[at]))
+        start += size
+    warp = _matrices(a[start:], b[start:], sizes[3:], x_BCHW.shape[2:])
+    return [*parts, *_warp(x_BCHW[start:], warp).split(sizes[3:])]
 
 
 def _color(x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -71,7 +81,7 @@ def _cutout(x: Tensor, a: Tensor, b: Tensor, _: Tensor) -> Tensor:
     """A square of half the side, centred anywhere, set to zero."""
     h, w = x.shape[2:]
     hole = _hole(a, h)[:, None, :, None] & _hole(b, w)[:, None, None, :]
-    return x.masked_fill(hole, 0.0)
+    return x * (~hole).to(x.dtype)  # four times as fast as masked_fill on the CPU
 
 
 def _hole(u: Tensor, size: int) -> Tensor:
@@ -87,7 +97,7 @@ def _flip(x: Tensor, a: Tensor, _b: Tensor, _c: Tensor) -> Tensor:
     return torch.where((a < FLIP)[:, None, None, None], x.flip(3), x)
 
 
-def _matrices(a: Tensor, b: Tensor, sizes: list[int], side: torch.Size) -> Tensor:
+def _matrices(a: Tensor, b: Tensor, sizes: Sequence[int], side: torch.Size) -> Tensor:
     """The 2x3 matrices (n, 6) of warps: of crops, then of scalings, then of rotations, `sizes` many of each."""
     (crop_a, scale_a, angle), (crop_b, scale_b, _) = a.split(sizes), b.split(sizes)
     # A shift by whole pixels, up to an eighth of the side.
@@ -111,7 +121,10 @@ def _warp(x: Tensor, matrix_N6: Tensor) -> Tensor:
     across = _centres(w, x)[None, None, :]
     down = _centres(h, x)[None, :, None]
     m = matrix_N6.T[:, :, None, None]
-    grid = torch.stack([m[0] * across + m[1] * down + m[2], m[3] * across + m[4] * down + m[5]], dim=3)
+    grid = x.new_empty(len(x), h, w, 2)
+    # All that is small is added up first: each coordinate is written once.
+    torch.add(m[0] * across + m[2], m[1] * down, out=grid.select(3, 0))
+    torch.add(m[3] * across + m[5], m[4] * down, out=grid.select(3, 1))
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 

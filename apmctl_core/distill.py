@@ -20,7 +20,7 @@ from apmctl_core.data import Dataset
 from apmctl_core.data.sampling import stratified_sample
 from apmctl_core.errors import ConfigError, Interrupted, NumericsError
 from apmctl_core.events import Emit, Progress, silent
-from apmctl_core.examples import RealSource, TensorSource, segment_length
+from apmctl_core.examples import RealSource, TensorSource
 from apmctl_core.interrupts import shielded
 from apmctl_core.matching import Matcher
 from apmctl_core.models.registry import build
@@ -66,7 +66,7 @@ def distill(
     cycles = math.ceil(config.rounds / config.refresh_every)
     try:
         while state.cycle < cycles:
-            work.cycle(state)
+            runtime.segment.attempt(lambda: work.cycle(state), runtime.device)
             done = min(state.cycle * config.refresh_every, config.rounds)
             emit(Progress(stage="distill", done=done, total=config.rounds, unit="round", metrics=state.metrics))
             saving.offer(lambda: _pack(state, config))
@@ -183,7 +183,7 @@ class _Work:
     def _teach(self, u: Tensor, teacher: State) -> Tensor:
         """f_T(u): the labels that a student trains on, those of the images as they are."""
         self._predict.load(teacher)
-        size = segment_length(len(u), self._runtime.segment)
+        size = self._runtime.segment.length(len(u))
         return torch.cat([self._predict(part, size) for part in u.split(size)])
 
     def _image_rate(self, r: int) -> float:
@@ -199,7 +199,7 @@ class _Work:
         broken = (~torch.isfinite(u).flatten(1).all(1)).nonzero().flatten()
         if len(broken) == 0 and all(math.isfinite(value) for value in metrics.values()):
             return
-        size = segment_length(len(u), self._runtime.segment)
+        size = self._runtime.segment.length(len(u))
         where = f", segment {int(broken[0]) // size}" if len(broken) else ""
         low = "--student-lr" if not math.isfinite(metrics["student_loss"]) else "--image-lr"
         raise NumericsError(

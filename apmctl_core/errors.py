@@ -44,6 +44,10 @@ class NumericsError(ApmError):
     """A loss or an image that stopped being a finite number."""
 
 
+class MemoryExhaustedError(ApmError):
+    """Work that does not fit into memory however it is cut."""
+
+
 class Interrupted(BaseException):
     """A run that was asked to stop and has saved its state; `signal` is the number of the signal.
 

@@ -190,7 +190,7 @@ class _Networks:
         key = f"{self._name}/{what}/{repeat}"
         if key in self._work._found:
             return self._work._found[key]
-        stream = self._work._stream.at(self._name, what, repeat)
+        stream, runtime = self._work._stream.at(self._name, what, repeat), self._work._runtime
         last = torch.zeros(())
 
         def after_epoch(_: int, total: Tensor) -> None:
@@ -198,10 +198,15 @@ class _Networks:
             last = total
 
         initial = self._build(stream.at("weights").number).state_dict()
-        self._trainer.fit(initial, source(repeat), self._schedule, stream, after_epoch=after_epoch)
-        if not torch.isfinite(last):
-            raise NumericsError(f"network {repeat} ({self._name}, {what}) diverged", "try a lower --lr")
-        self._predict.load(self._trainer.weights())
-        found = accuracy(self._predict, self._work._test)
+        images = source(repeat)
+
+        def trained() -> float:
+            self._trainer.fit(initial, images, self._schedule, stream, after_epoch=after_epoch)
+            if not torch.isfinite(last):
+                raise NumericsError(f"network {repeat} ({self._name}, {what}) diverged", "try a lower --lr")
+            self._predict.load(self._trainer.weights())
+            return accuracy(self._predict, self._work._test, runtime.segment)
+
+        found = runtime.segment.attempt(trained, runtime.device)
         self._work.remember(key, found)
         return found

@@ -1,9 +1,10 @@
-"""Examples as the networks want them: batches by index, whole or in segments. Shapes: N examples, B in a batch."""
+"""Examples as the networks want them: batches by index. Shapes: N examples, B in a batch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,12 +18,17 @@ _RESIDENT = 128 << 20  # bytes of a memory map that may stay resident
 _AROUND = 64 << 10  # bytes that the system maps around each row that is read
 
 
+Examples = tuple[Tensor, Tensor]  # float images (B, C, H, W) on the device, and their targets
+
+
 class Source(Protocol):
-    """Examples by index: float images (B, C, H, W) on the device, and their targets."""
+    """Examples by index, one batch at a time or one after the other."""
 
     def __len__(self) -> int: ...
 
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]: ...
+    def batch(self, index: Tensor) -> Examples: ...
+
+    def batches(self, parts: Iterable[Tensor]) -> Generator[Examples, None, None]: ...
 
 
 @dataclass(frozen=True)
@@ -35,9 +41,13 @@ class TensorSource:
     def __len__(self) -> int:
         return len(self.images)
 
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def batch(self, index: Tensor) -> Examples:
         index = index.to(self.images.device)
-        return self.images[index], self.targets[index]
+        return self.images.index_select(0, index), self.targets.index_select(0, index)
+
+    def batches(self, parts: Iterable[Tensor]) -> Generator[Examples, None, None]:
+        """The batches of `parts` in their order."""
+        yield from map(self.batch, parts)
 
 
 class RealSource:
@@ -55,12 +65,33 @@ class RealSource:
     def __len__(self) -> int:
         return len(self._split.labels)
 
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def batch(self, index: Tensor) -> Examples:
+        return self._on_device(*self._read(index))
+
+    def batches(self, parts: Iterable[Tensor]) -> Generator[Examples, None, None]:
+        """The batches of `parts` in their order; where reading takes time, the next is read while one is used."""
+        if self._device.type == "cpu" and self._split.images.nbytes <= _RESIDENT:
+            yield from map(self.batch, parts)
+            return
+        with ThreadPoolExecutor(1, "reader") as reader:
+            reading = (reader.submit(self._read, part) for part in parts)
+            ready = next(reading, None)
+            while ready is not None:
+                ahead = next(reading, None)
+                yield self._on_device(*ready.result())
+                ready = ahead
+
+    def _read(self, index: Tensor) -> Examples:
         rows = index.numpy()
-        images = torch.from_numpy(self._split.images[rows]).to(self._device, non_blocking=True)
-        labels = torch.from_numpy(self._split.labels[rows]).to(self._device, non_blocking=True)
+        images, labels = (torch.from_numpy(a[rows]) for a in (self._split.images, self._split.labels))
         self._let_go(len(rows))
-        return self.prepare(images), labels
+        if self._device.type == "cuda":  # only from pinned memory does a copy run beside the arithmetic
+            images, labels = images.pin_memory(), labels.pin_memory()
+        return images, labels
+
+    def _on_device(self, images: Tensor, labels: Tensor) -> Examples:
+        images = images.to(self._device, non_blocking=True)
+        return self.prepare(images), labels.to(self._device, non_blocking=True)
 
     def _let_go(self, rows: int) -> None:
         """Give the pages that were read back now and then; the system keeps them cached while it has room."""
@@ -84,26 +115,3 @@ def _bf16_whitener(preprocessing: Preprocessing, device: torch.device) -> tuple[
     matrix = (preprocessing.tensors["matrix"] / 255).to(device, torch.bfloat16)
     mean = preprocessing.tensors["mean"].to(device).float().flatten() * 255
     return matrix, mean @ matrix.float()
-
-
-def segment_length(count: int, limit: int) -> int:
-    """The length of nearly equal segments of at most `limit` (0: no limit) that cover `count` examples."""
-    if not limit or limit >= count:
-        return count
-    return -(-count // -(-count // limit))
-
-
-def segments(count: int, size: int, *, pad: bool) -> Iterator[tuple[slice, int]]:
-    """Cut `count` examples into segments of `size`; with each comes the length to pad it to, if compiled code wants."""
-    for start in range(0, count, size):
-        stop = min(start + size, count)
-        yield slice(start, stop), size if pad else stop - start
-
-
-def padded(x: Tensor, length: int, *, zero: bool = False) -> Tensor:
-    """`x` with its first row (or zeros) repeated up to `length` rows."""
-    missing = length - len(x)
-    if missing <= 0:
-        return x
-    row = torch.zeros_like(x[:1]) if zero else x[:1]
-    return torch.cat([x, row.expand(missing, *x.shape[1:])])

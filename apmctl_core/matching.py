@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from apmctl_core import augment, losses
-from apmctl_core.examples import padded, segment_length, segments
 from apmctl_core.runtime import Compiled, Runtime, autocast
+from apmctl_core.segment import padded, segments
 from apmctl_core.values import State
 
 
@@ -60,7 +60,7 @@ class Matcher:
         """
         gradient = torch.empty_like(u_BCHW)
         matched = torch.zeros((), device=u_BCHW.device)
-        size = segment_length(len(u_BCHW), self._runtime.segment)
+        size = self._runtime.segment.length(len(u_BCHW))
         for part, length in segments(len(u_BCHW), size, pad=bool(self._runtime.compile)):
             u = u_BCHW[part].detach().requires_grad_()
             seen = u if draws_B4 is None else augment.apply(u, draws_B4[part])

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from apmctl_core import data as datasets
-from apmctl_core import footprint, interrupts
+from apmctl_core import footprint, interrupts, memory
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.artifacts.files import require_space
 from apmctl_core.artifacts.keeper import WorkspaceKeeper
@@ -29,6 +29,7 @@ from apmctl_core.artifacts.reports import load_report, save_report
 from apmctl_core.artifacts.sets import load_set, save_set
 from apmctl_core.artifacts.store import Store
 from apmctl_core.artifacts.workspace import Workspace
+from apmctl_core.checkpoint import Snapshot
 from apmctl_core.config import DataConfig, ModelConfig, Recipe, to_dict
 from apmctl_core.data import Dataset
 from apmctl_core.data.preprocessing import fit
@@ -40,11 +41,12 @@ from apmctl_core.events import Emit, Event, Note, Progress, silent
 from apmctl_core.jobs import Job, check_pool, data_name, evaluation, models_of, pool_job, recipe_of, set_job, settle
 from apmctl_core.models.registry import state_shapes
 from apmctl_core.relabel import KeptLabels, Labeller, draws_of, random_baseline
-from apmctl_core.runtime import Runtime, environment, peak_memory
+from apmctl_core.runtime import Runtime, environment
 from apmctl_core.seeding import Stream
+from apmctl_core.segment import Load
 from apmctl_core.teachers import train_teachers
 from apmctl_core.values import DistilledSet, TeacherPool
-from apmctl_core.workload import Task, distill_flops, eval_flops, step_flops, task_of, teacher_flops
+from apmctl_core.workload import Task, distill_load, evaluate_load, label_load, task_of, teacher_load
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +114,7 @@ def distill_set(session: Session, recipe: Recipe, *, pool: str | None = None, na
     _require_space(session, needed)
 
     def make(work: _Work) -> Manifest:
-        return _make_set(session, recipe, dataset, teachers or session.store.find(pool_id, "pool"), work)
+        return _make_set(recipe, dataset, teachers or session.store.find(pool_id, "pool"), work)
 
     return _run(session, job, make)
 
@@ -196,6 +198,9 @@ def check_ipc(dataset: Dataset, recipe: Recipe) -> None:
     stratified_sample(dataset.train.labels, recipe.distill.ipc, np.random.default_rng(0), dataset.classes)
 
 
+_SEGMENT = "segment"  # the state that says how short the batches of a run are cut
+
+
 # --- running a job -----------------------------------------------------------------------------------------------
 
 
@@ -206,7 +211,7 @@ class _Work:
         self.job = job
         self.workspace = workspace
         self.keeper = WorkspaceKeeper(workspace)
-        self._emit = session.emit
+        self._session = session
         # A resumed run has taken the time of the processes before this one, too.
         self._began = time.monotonic() - workspace.logged("seconds")
 
@@ -218,7 +223,21 @@ class _Work:
         else:
             record = {"note": event.text, "level": event.level}
         self.workspace.log({"seconds": self.seconds(), **record})
-        self._emit(event)
+        self._session.emit(event)
+
+    def runtime(self, load: Load) -> Runtime:
+        """How to compute a stage. A run that had to cut its batches shorter goes on so, to end at the same bytes."""
+        runtime = replace(self._session.runtime, emit=self.emit).for_load(load)
+        kept = self.keeper.load(_SEGMENT)
+        if kept is not None:
+            runtime.segment.limit = min(kept.meta["limit"], runtime.segment.limit or kept.meta["limit"])
+        elif runtime.segment.automatic and runtime.segment.limit:
+            self._keep_segment(runtime.segment.limit)
+        runtime.segment.changed = self._keep_segment
+        return runtime
+
+    def _keep_segment(self, limit: int) -> None:
+        self.keeper.save(_SEGMENT, Snapshot({}, {"limit": limit}))
 
     def seconds(self) -> float:
         """Seconds of work so far, in this process and in those that it goes on from."""
@@ -243,7 +262,7 @@ def _run(session: Session, job: Job, make: Callable[[_Work], Manifest]) -> Outco
             reused=reused,
             metrics=dict(artifact.manifest.metrics),
             elapsed_s=round(time.monotonic() - began, 3),
-            peak_memory_bytes=peak_memory(session.runtime.device),
+            peak_memory_bytes=memory.peak(session.runtime.device),
         )
 
     found = session.store.get(job.kind, job.id)
@@ -263,10 +282,7 @@ def _run(session: Session, job: Job, make: Callable[[_Work], Manifest]) -> Outco
 
 
 def _make_pool(session: Session, recipe: Recipe, dataset: Dataset, work: _Work) -> Manifest:
-    task = task_of(dataset)
-    runtime = session.runtime.for_work(
-        teacher_flops(recipe.model, recipe.teachers, task), step_flops(recipe.model, recipe.teachers.batch, task)
-    )
+    runtime = work.runtime(teacher_load(recipe, task_of(dataset)))
     pool, metrics = train_teachers(
         dataset,
         fit(dataset, recipe.data.preprocessing, session.store.cache),
@@ -282,13 +298,9 @@ def _make_pool(session: Session, recipe: Recipe, dataset: Dataset, work: _Work) 
     return _draft(work, runtime, _about(dataset), metrics)
 
 
-def _make_set(session: Session, recipe: Recipe, dataset: Dataset, teachers: Artifact, work: _Work) -> Manifest:
+def _make_set(recipe: Recipe, dataset: Dataset, teachers: Artifact, work: _Work) -> Manifest:
     pool = load_pool(teachers, state_shapes)
-    task = task_of(dataset)
-    runtime = session.runtime.for_work(
-        distill_flops(recipe.model, recipe.distill, task),
-        step_flops(recipe.model, min(recipe.distill.student_batch, recipe.distill.ipc * task.num_classes), task),
-    )
+    runtime = work.runtime(distill_load(recipe, task_of(dataset)))
     images, labels, metrics = distill(
         dataset,
         pool,
@@ -305,7 +317,7 @@ def _make_set(session: Session, recipe: Recipe, dataset: Dataset, teachers: Arti
 def _make_relabelled(session: Session, source: Artifact, recipe: Recipe, teachers: Artifact, work: _Work) -> Manifest:
     dataset = load_data(session, recipe.data, source.manifest.data["fingerprint"])
     original = load_set(source)
-    runtime = session.runtime.for_work(0, 0)
+    runtime = work.runtime(label_load(recipe, task_of(dataset)))
     return _finish_set(
         work, runtime, recipe, load_pool(teachers, state_shapes), dataset, original.images, original.labels, {}
     )
@@ -347,11 +359,7 @@ def _make_report(
 ) -> Manifest:
     dataset = load_data(session, recipe.data, distilled.manifest.data["fingerprint"])
     values: DistilledSet = load_set(distilled)
-    task = task_of(dataset)
-    heaviest = max(eval_flops(model, recipe.evaluate, len(values.images), task) for model in models)
-    runtime = session.runtime.for_work(
-        heaviest, max(step_flops(m, min(recipe.evaluate.batch, len(values.images)), task) for m in models)
-    )
+    runtime = work.runtime(evaluate_load(recipe, models, len(values.images), task_of(dataset)))
     rows = evaluate(
         values,
         dataset,
@@ -387,7 +395,7 @@ def _draft(work: _Work, runtime: Runtime, about: dict[str, Any], metrics: dict[s
         config=job.config,
         inputs=job.inputs,
         data=about,
-        metrics=metrics | {"seconds": work.seconds(), "peak_memory_bytes": peak_memory(runtime.device)},
+        metrics=metrics | {"seconds": work.seconds(), "peak_memory_bytes": memory.peak(runtime.device)},
         environment=environment(runtime) | {"seed": job.recipe.seed, "created": _now()},
     )
 

@@ -9,8 +9,8 @@ from apmctl_core.config import Recipe
 from apmctl_core.data import Dataset
 from apmctl_core.jobs import check_pool, pool_job, set_job, settle
 from apmctl_core.pipeline import Session, check_ipc, load_data
-from apmctl_core.runtime import Runtime
-from apmctl_core.workload import Task, distill_flops, memory, rate, step_flops, task_of, teacher_flops
+from apmctl_core.segment import Load, segment_length
+from apmctl_core.workload import Task, distill_load, peak_bytes, rate, task_of, teacher_load
 
 _COMPILE_SECONDS = 25.0
 _WHITENING = 1.25  # whitening real images costs a teacher about a quarter more, measured at width 32
@@ -35,6 +35,7 @@ class Plan:
     recipe: Recipe
     steps: tuple[PlanStep, ...]
     memory_bytes: int
+    segment: int  # images in the largest pass
 
     @property
     def seconds(self) -> float:
@@ -58,7 +59,8 @@ def plan(session: Session, recipe: Recipe, command: str, *, pool: str | None = N
     artifact_id = pool_id
     if command == "distill":
         artifact_id = set_job(recipe, fingerprint, pool_id).id if fingerprint and pool_id else None
-    flops, batch = distill_flops(recipe.model, recipe.distill, task), recipe.distill.student_batch
+    load = distill_load(recipe, task) if command == "distill" else teacher_load(recipe, task)
+    runtime = session.runtime.for_load(load)
     exists = bool(artifact_id and session.store.get("set" if command == "distill" else "pool", artifact_id))
     return Plan(
         command=command,
@@ -66,7 +68,8 @@ def plan(session: Session, recipe: Recipe, command: str, *, pool: str | None = N
         exists=exists,
         recipe=recipe,
         steps=() if exists else tuple(_steps(session, recipe, task, command, pool_id)),
-        memory_bytes=memory(recipe, task, _work(session, recipe, task, flops, batch), recipe.precision),
+        memory_bytes=peak_bytes(load, runtime),
+        segment=segment_length(load.images, runtime.segment.limit),
     )
 
 
@@ -91,22 +94,18 @@ def _steps(session: Session, recipe: Recipe, task: Task, command: str, pool_id: 
     if pool_id and session.store.get("pool", pool_id):
         steps.append(PlanStep("teachers", f"reuse pool {pool_id}", 0.0))
     else:
-        work = teacher_flops(model, t, task) * (_WHITENING if recipe.data.preprocessing == "zca" else 1.0)
-        seconds = _seconds(session, recipe, task, work, t.batch)
+        dearer = _WHITENING if recipe.data.preprocessing == "zca" else 1.0
+        seconds = _seconds(session, recipe, task, teacher_load(recipe, task), t.batch) * dearer
         steps.append(PlanStep("teachers", f"train {t.count} {network}, {t.epochs} epochs each", seconds))
     if command == "distill":
         drawn = min(d.batch or d.ipc * task.num_classes, d.ipc * task.num_classes)
-        seconds = _seconds(session, recipe, task, distill_flops(model, d, task), min(d.student_batch, drawn))
+        seconds = _seconds(session, recipe, task, distill_load(recipe, task), min(d.student_batch, drawn))
         detail = f"{d.ipc * task.num_classes} images, {d.rounds} rounds on {drawn} of them"
         steps.append(PlanStep("distill", detail, seconds))
     return steps
 
 
-def _work(session: Session, recipe: Recipe, task: Task, flops: float, batch: int) -> Runtime:
-    return session.runtime.for_work(flops, step_flops(recipe.model, batch, task))
-
-
-def _seconds(session: Session, recipe: Recipe, task: Task, flops: float, batch: int) -> float:
-    runtime = _work(session, recipe, task, flops, batch)
+def _seconds(session: Session, recipe: Recipe, task: Task, load: Load, batch: int) -> float:
+    runtime = session.runtime.for_load(load)
     fixed = _COMPILE_SECONDS if runtime.compile else 0.0
-    return fixed + flops / rate(recipe.model, task, batch, runtime, recipe.precision)
+    return fixed + load.flops / rate(recipe.model, task, batch, runtime, recipe.precision)

@@ -12,7 +12,7 @@ from apmctl_core.data import Dataset
 from apmctl_core.data.sampling import stratified_sample
 from apmctl_core.errors import Interrupted
 from apmctl_core.events import Emit, Progress
-from apmctl_core.examples import RealSource, segment_length
+from apmctl_core.examples import RealSource
 from apmctl_core.models.registry import build
 from apmctl_core.runtime import Runtime
 from apmctl_core.seeding import Stream
@@ -22,7 +22,7 @@ from apmctl_core.values import Baseline, TeacherPool
 # Random baselines of small sets are drawn anew for each network, of larger ones once: their spread is small by then.
 _DRAWS = 5
 _LARGE = 2_000_000  # logits in a baseline of one draw
-_CHUNK = 500
+CHUNK = 500  # images that are labelled at once
 _STATE = "labels"
 
 Label = Callable[[Tensor], Tensor]  # images (M, C, H, W) -> logits (M, K)
@@ -41,13 +41,15 @@ class Labeller:
     def __call__(self, images: Tensor) -> Tensor:
         """Logits float32 (M, K) on the CPU of images (M, C, H, W) in the pool's space."""
         total = torch.zeros(len(images), self._pool.num_classes)
-        size = segment_length(min(_CHUNK, len(images)), self._runtime.segment)
         for number in self.teachers:
             self._predict.load(self._pool.states[number])
-            for start in range(0, len(images), size):
-                part = images[start : start + size].to(self._runtime.device)
-                total[start : start + size] += self._predict(part, size).cpu()
+            total += self._runtime.segment.attempt(lambda: self._logits(images), self._runtime.device)
         return total / len(self.teachers)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        size = self._runtime.segment.length(min(CHUNK, len(images)))
+        parts = (part.to(self._runtime.device) for part in images.split(size))
+        return torch.cat([self._predict(part, size).cpu() for part in parts])
 
 
 class KeptLabels:
@@ -68,7 +70,7 @@ class KeptLabels:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits float32 (M, K) on the CPU of images (M, C, H, W)."""
-        return torch.cat([self._part(part) for part in images.split(_CHUNK)])
+        return torch.cat([self._part(part) for part in images.split(CHUNK)])
 
     def _part(self, images: Tensor) -> Tensor:
         begin, self._given = self._given, self._given + len(images)
@@ -106,5 +108,5 @@ def random_baseline(dataset: Dataset, ipc: int, labeller: Label, pool: TeacherPo
         for d in range(draws_of(ipc, dataset.num_classes))
     ]
     real = RealSource(dataset.train, pool.preprocessing, torch.device("cpu"), "fp32")
-    logits = [torch.cat([labeller(real.batch(part)[0]) for part in draw.split(_CHUNK)]) for draw in index]
+    logits = [torch.cat([labeller(real.batch(part)[0]) for part in draw.split(CHUNK)]) for draw in index]
     return Baseline(index_DM=torch.stack(index), logits_DMK=torch.stack(logits))

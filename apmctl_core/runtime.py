@@ -1,4 +1,4 @@
-"""Where and how the arithmetic runs: device, precision, compilation, segments, and the memory in use.
+"""Where and how the arithmetic runs: device, precision, compilation, segments.
 
 None of this decides a result beyond rounding, save the precision, which is therefore part of a recipe.
 """
@@ -6,19 +6,18 @@ None of this decides a result beyond rounding, save the precision, which is ther
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
-import resource
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 
+from apmctl_core import memory
 from apmctl_core.errors import ConfigError, DeviceError
 from apmctl_core.events import Emit, Note, silent
+from apmctl_core.segment import Load, Segment
 
 # Below this many floating-point operations a run ends before the compiler would have paid for itself.
 _COMPILE_PAYS = {"cpu": 4e12, "cuda": 2e15}
@@ -26,17 +25,19 @@ _COMPILE_PAYS = {"cpu": 4e12, "cuda": 2e15}
 # the other core: threads wait for each other at every one of their small operations.
 _THREADS_PAY = 1e9
 _THREADS = torch.get_num_threads()
+# What the compiler adds to a process of its own, on the CPU.
+COMPILER_BYTES = 250e6
 # Networks smaller than this many multiply-adds an image lose more to casts than bf16 gains (measured on 8x8 images).
 _BF16_PAYS = 2e6
 
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """Device and how to use it. `compile` None leaves the choice to the amount of work; `segment` 0 means whole."""
+    """Device and how to use it. `compile` None leaves the choice to the amount of work."""
 
     device: torch.device
     compile: bool | None = None
-    segment: int = 0
+    segment: Segment = field(default_factory=Segment)
     emit: Emit = silent
 
     def compiles(self, flops: float) -> bool:
@@ -45,38 +46,37 @@ class Runtime:
             return self.compile
         return flops > _COMPILE_PAYS.get(self.device.type, float("inf"))
 
-    def for_work(self, flops: float, step: float) -> Runtime:
-        """This runtime with compilation and threads chosen for a run of so many operations, so many of them a step."""
+    def for_load(self, load: Load) -> Runtime:
+        """This runtime with compilation, threads and segment chosen for a stage.
+
+        Raises ConfigError for a memory budget that the stage cannot keep.
+        """
         if self.device.type == "cpu":
-            torch.set_num_threads(1 if step < _THREADS_PAY else _THREADS)
-        return replace(self, compile=self.compiles(flops))
+            torch.set_num_threads(1 if load.step_flops < _THREADS_PAY else _THREADS)
+        compiles = self.compiles(load.flops)
+        if compiles and self.device.type == "cpu":
+            load = replace(load, fixed_bytes=load.fixed_bytes + COMPILER_BYTES)
+        segment = replace(self.segment, emit=self.emit).for_load(load, self.device)
+        return replace(self, compile=compiles, segment=segment)
 
 
-def resolve(device: str = "auto", compile: bool | None = None, segment: int = 0, emit: Emit = silent) -> Runtime:
-    """A runtime for the device asked for. Raises DeviceError where that device is not there."""
-    if segment < 0:
+def resolve(
+    device: str = "auto",
+    compile: bool | None = None,
+    segment: int | None = 0,
+    emit: Emit = silent,
+    memory_budget: int | None = None,
+) -> Runtime:
+    """A runtime for the device asked for; `segment` None cuts as memory demands, 0 not at all. Raises DeviceError."""
+    if segment is not None and segment < 0:
         raise ConfigError(f"--segment must be at least 0, got {segment}", "0 keeps a batch whole")
     # This logger reports on every start that a CPU-only machine has no CUDA runtime.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     found = _device(device)
     if found.type == "cpu":
-        _keep_freed_memory()
-    return Runtime(device=found, compile=compile, segment=segment, emit=emit)
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library reuse large blocks instead of handing each back to the system.
-
-    Every step of a training frees and asks for the same blocks; the page faults of fresh ones took a third of the
-    time of a step. Nothing happens where the C library is not glibc.
-    """
-    m_trim_threshold, m_mmap_threshold = -1, -3
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(m_mmap_threshold, 1 << 30)
-    mallopt(m_trim_threshold, (1 << 31) - 1)
+        memory.keep_freed()
+    cut = Segment(segment or 0, budget=memory_budget, automatic=segment is None)
+    return Runtime(device=found, compile=compile, segment=cut, emit=emit)
 
 
 def _available() -> list[str]:
@@ -167,14 +167,6 @@ def _is_compiler_error(error: BaseException) -> bool:
     return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
 
 
-def peak_memory(device: torch.device) -> int:
-    """Bytes at the peak so far: the allocator's on CUDA, the whole process's elsewhere."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def environment(runtime: Runtime) -> dict[str, Any]:
     """What a manifest records of the machine: versions, device, threads, how the arithmetic ran."""
     import platform
@@ -193,7 +185,7 @@ def environment(runtime: Runtime) -> dict[str, Any]:
         "device_name": device_name(runtime.device),
         "threads": torch.get_num_threads(),
         "compile": bool(runtime.compile),
-        "segment": runtime.segment,
+        "segment": runtime.segment.limit,
     }
 
 
@@ -224,14 +216,14 @@ class Check:
 
 def diagnose() -> list[Check]:
     """What this machine computes with: device, precision, and whether the compiler works (tried on a small sum)."""
-    import psutil  # the engine itself does without
+    import psutil
 
     device = resolve().device
-    memory = psutil.virtual_memory()
+    total = psutil.virtual_memory().total
     bf16 = has_bf16(device)
     return [
         Check("device", "ok", f"{device.type}: {device_name(device)}, {torch.get_num_threads()} threads"),
-        Check("memory", "ok", f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free"),
+        Check("memory", "ok", f"{memory.free(torch.device('cpu')) / 1e9:.1f} of {total / 1e9:.1f} GB free"),
         Check("precision", "ok", "bf16 and fp32" if bf16 else "fp32 (no native bf16 here)"),
         _check_compiler(device),
     ]

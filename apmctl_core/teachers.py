@@ -80,6 +80,7 @@ class _Work:
         emit: Emit,
     ) -> None:
         self._config = config
+        self._runtime = runtime
         self._keeper = keeper
         self._emit = emit
         self._build = functools.partial(build, model, dataset.shape, dataset.num_classes)
@@ -98,7 +99,9 @@ class _Work:
         self._fit(number, stream, running)
         weights = {name: value.cpu() for name, value in self._trainer.weights().items()}
         self._predict.load(weights)
-        teacher = _Teacher(weights, accuracy(self._predict, self._test))
+        segment, device = self._runtime.segment, self._runtime.device
+        tested = segment.attempt(lambda: accuracy(self._predict, self._test, segment), device)
+        teacher = _Teacher(weights, tested)
         meta = {"test_accuracy": teacher.test_accuracy, "progress": self._progress(number, self._config.epochs)}
         self._keeper.save(done, Snapshot(weights, meta))
         self._keeper.clear(running)
@@ -129,9 +132,14 @@ class _Work:
 
         kept = self._keeper.load(name)
         initial = self._build(stream.at("weights").number).state_dict()
-        resume = _unpack(kept) if kept else None
+        latest = _unpack(kept) if kept else None
+
+        def fit() -> None:
+            # Where memory runs out, the epochs that are done stay done.
+            self._trainer.fit(initial, self._train, schedule, stream, resume=latest, after_epoch=after_epoch)
+
         try:
-            self._trainer.fit(initial, self._train, schedule, stream, resume=resume, after_epoch=after_epoch)
+            self._runtime.segment.attempt(fit, self._runtime.device)
         except (Interrupted, NumericsError):
             if latest is not None:
                 saving.last(snapshot)

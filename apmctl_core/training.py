@@ -5,20 +5,26 @@ Shape legend: N examples in a source, B in a batch, S in a segment, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from apmctl_core import augment, losses
-from apmctl_core.examples import Source, padded, segment_length, segments
+from apmctl_core import losses
+from apmctl_core.examples import Examples, Source
+from apmctl_core.feed import cuts, feed
 from apmctl_core.runtime import Compiled, Runtime, autocast
 from apmctl_core.seeding import Stream
+from apmctl_core.segment import Segment, padded, segments
 from apmctl_core.values import State
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+_TESTED = 500  # images at once, unless a segment is shorter
 
 
 def cross_entropy(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
@@ -99,38 +105,34 @@ class Trainer:
         )
         if resume:
             self._restore_momentum(resume.momentum)
-        for epoch in range(resume.epoch if resume else 0, schedule.epochs):
-            self._optimiser.param_groups[0]["lr"] = schedule.rate(epoch)
-            total = self._epoch(source, schedule.batch, stream.at("epoch", epoch))
-            if after_epoch:
-                after_epoch(epoch + 1, total)
+        first = resume.epoch if resume else 0
+        # The last batch of an epoch is cut as a full one is, so that compiled code sees one shape.
+        size = self._runtime.segment.length(min(self._batch, len(source)))
+        counts = [len(step) for step in torch.arange(len(source)).split(schedule.batch)]
+        epochs = range(first, schedule.epochs)
+        wanted = (cuts(len(source), schedule.batch, size, stream.at("epoch", epoch)) for epoch in epochs)
+        examples = feed(source, itertools.chain.from_iterable(wanted), augmented=self._augmented)
+        with contextlib.closing(examples):
+            for epoch in epochs:
+                self._optimiser.param_groups[0]["lr"] = schedule.rate(epoch)
+                total = torch.zeros((), device=self._runtime.device)
+                for count in counts:
+                    total += self._step(examples, count, size)
+                if after_epoch:
+                    after_epoch(epoch + 1, total / len(source))
 
-    def _epoch(self, source: Source, batch: int, stream: Stream) -> Tensor:
-        rng = stream.generator()
-        order = torch.randperm(len(source), generator=rng)
-        draws = augment.draw(len(source), rng) if self._augmented else None
-        total = torch.zeros((), device=self._runtime.device)
-        for start in range(0, len(order), batch):
-            picked = order[start : start + batch]
-            total += self._step(source, picked, draws[start : start + batch] if draws is not None else None)
-        return total / len(order)
-
-    def _step(self, source: Source, picked: Tensor, draws: Tensor | None) -> Tensor:
-        """One step on the examples `picked`, its gradient accumulated over segments; returns their summed loss."""
+    def _step(self, examples: Iterator[Examples], count: int, size: int) -> Tensor:
+        """One step on the next `count` examples, its gradient accumulated over segments; returns their summed loss."""
         self._optimiser.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self._runtime.device)
-        # The last batch of an epoch is cut as a full one is, so that compiled code sees one shape.
-        size = segment_length(min(self._batch, len(source)), self._runtime.segment)
-        for part, length in segments(len(picked), size, pad=bool(self._runtime.compile)):
-            x, target = source.batch(picked[part])
-            weight = padded(torch.full((len(x),), 1 / len(picked), device=x.device), length, zero=True)
-            if draws is not None:
-                x = augment.apply(x, draws[part])
+        for _, length in segments(count, size, pad=bool(self._runtime.compile)):
+            x, target = next(examples)
+            weight = padded(torch.full((len(x),), 1 / count, device=x.device), length, zero=True)
             loss = self._objective(padded(x, length), padded(target, length), weight)
             loss.backward()
             total += loss.detach()
         self._optimiser.step()
-        return total * len(picked)
+        return total * count
 
     def weights(self) -> State:
         """A copy of the network's weights, on its device."""
@@ -176,10 +178,11 @@ class Predictor:
         return logits[: len(x)]
 
 
-def accuracy(predict: Predictor, source: Source, batch: int = 500) -> float:
+def accuracy(predict: Predictor, source: Source, segment: Segment) -> float:
     """The share of a source's examples whose class label a network gets right."""
-    correct = 0
-    for start in range(0, len(source), batch):
-        x, labels = source.batch(torch.arange(start, min(start + batch, len(source))))
-        correct += int((predict(x, min(batch, len(source))).argmax(1) == labels).sum())
-    return correct / len(source)
+    size = segment.length(min(_TESTED, len(source)))
+    correct: int | Tensor = 0
+    for index in torch.arange(len(source)).split(size):
+        x, labels = source.batch(index)
+        correct += (predict(x, size).argmax(1) == labels).sum()
+    return int(correct) / len(source)

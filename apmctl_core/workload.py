@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
-from apmctl_core.config import DistillConfig, EvalConfig, ModelConfig, Recipe, TeacherConfig
+from apmctl_core import memory
+from apmctl_core.config import ModelConfig, Recipe
 from apmctl_core.data import Dataset
-from apmctl_core.examples import TensorSource, segment_length
-from apmctl_core.models.registry import build, depth_of
-from apmctl_core.runtime import Runtime, choose_precision, peak_memory
+from apmctl_core.examples import TensorSource
+from apmctl_core.models.registry import build, depth_of, state_shapes
+from apmctl_core.relabel import CHUNK
+from apmctl_core.runtime import COMPILER_BYTES, Runtime, choose_precision
 from apmctl_core.seeding import Stream
+from apmctl_core.segment import Load, segment_length
 from apmctl_core.training import Schedule, Trainer, match_logits
 
 Shape = tuple[int, int, int]
@@ -45,35 +49,62 @@ def multiply_adds(model: ModelConfig, shape: Shape, num_classes: int) -> float:
     return total + channels * h * w * num_classes
 
 
-def teacher_flops(model: ModelConfig, config: TeacherConfig, task: Task) -> float:
-    """Operations of a pool."""
-    images = config.count * (config.epochs * task.train * _TRAIN + task.test * _FORWARD)
-    return images * multiply_adds(model, task.shape, task.num_classes)
+def teacher_load(recipe: Recipe, task: Task) -> Load:
+    """A pool: teachers trained on batches of real images."""
+    t = recipe.teachers
+    images = t.count * (t.epochs * task.train * _TRAIN + task.test * _FORWARD)
+    return _load(recipe, task, images * _multiply_adds(recipe, task), min(t.batch, task.train), 0, 0)
 
 
-def distill_flops(model: ModelConfig, config: DistillConfig, task: Task) -> float:
-    """Operations of a distillation: students, then the images' rounds."""
-    drawn = _drawn(config, task)
-    students = math.ceil(config.rounds / config.refresh_every) * config.student_epochs * drawn * _TRAIN
-    pulls = config.rounds * drawn * (config.checkpoints * _PULL + _FORWARD + _PULL)
-    return (students + pulls) * multiply_adds(model, task.shape, task.num_classes)
+def distill_load(recipe: Recipe, task: Task) -> Load:
+    """A distillation: students, then the images' rounds."""
+    d = recipe.distill
+    total = d.ipc * task.num_classes
+    drawn = min(d.batch or total, total)
+    students = math.ceil(d.rounds / d.refresh_every) * d.student_epochs * drawn * _TRAIN
+    pulls = d.rounds * drawn * (d.checkpoints * _PULL + _FORWARD + _PULL)
+    step = min(d.student_batch, drawn)
+    # All images and their momentum; of the drawn ones the copies that a cycle works on.
+    images = (2 * total + 4 * drawn) * math.prod(task.shape) * 4
+    work = (students + pulls) * _multiply_adds(recipe, task)
+    return _load(recipe, task, work, step, max(step, drawn), images + d.checkpoints * _weight_bytes(recipe, task))
 
 
-def eval_flops(model: ModelConfig, config: EvalConfig, images: int, task: Task) -> float:
-    """Operations of the networks that share compiled code: one architecture, one kind of labels."""
-    networks = config.repeats * 2
-    per_network = config.epochs * images * _TRAIN + task.test * _FORWARD
-    return networks * per_network * multiply_adds(model, task.shape, task.num_classes)
+def evaluate_load(recipe: Recipe, models: Sequence[ModelConfig], images: int, task: Task) -> Load:
+    """The networks that share compiled code, of the heaviest architecture: of one kind of labels, on a set's images."""
+    e = recipe.evaluate
+    work = e.repeats * 2 * (e.epochs * images * _TRAIN + task.test * _FORWARD)
+    held = 2 * images * math.prod(task.shape) * 4
+    found = [replace(recipe, model=model) for model in models]
+    loads = [_load(r, task, work * _multiply_adds(r, task), min(e.batch, images), 0, held) for r in found]
+    return max(loads, key=lambda load: load.step_flops)
 
 
-def step_flops(model: ModelConfig, batch: int, task: Task) -> float:
-    """Operations of one training step on a batch."""
-    return batch * _TRAIN * multiply_adds(model, task.shape, task.num_classes)
+def label_load(recipe: Recipe, task: Task) -> Load:
+    """Labels for a set by its teachers, without gradients."""
+    images = recipe.distill.ipc * task.num_classes
+    return _load(recipe, task, 0, 0, min(CHUNK, images), images * math.prod(task.shape) * 4)
 
 
-def _drawn(config: DistillConfig, task: Task) -> int:
-    total = config.ipc * task.num_classes
-    return min(config.batch or total, total)
+def _load(recipe: Recipe, task: Task, flops: float, step: int, most: int, fixed: float) -> Load:
+    """`step` images in a training step, at most `most` in a pass without one, `fixed` bytes whatever the segment."""
+    whitening = 3 * math.prod(task.shape) ** 2 * 4 if recipe.data.preprocessing == "zca" else 0
+    networks = 4 * _weight_bytes(recipe, task)  # weights, gradients, momentum, and a teacher's
+    return Load(
+        flops=flops,
+        step_flops=step * _TRAIN * _multiply_adds(recipe, task),
+        images=max(step, most, 1),
+        image_bytes=activation_bytes(recipe.model, task.shape, recipe.precision),
+        fixed_bytes=fixed + whitening + networks,
+    )
+
+
+def _multiply_adds(recipe: Recipe, task: Task) -> float:
+    return multiply_adds(recipe.model, task.shape, task.num_classes)
+
+
+def _weight_bytes(recipe: Recipe, task: Task) -> int:
+    return 4 * sum(map(math.prod, state_shapes(recipe.model, task.shape, task.num_classes).values()))
 
 
 def rate(model: ModelConfig, task: Task, batch: int, runtime: Runtime, precision: str) -> float:
@@ -119,18 +150,11 @@ def activation_bytes(model: ModelConfig, shape: Shape, precision: str) -> float:
     return elements * width
 
 
-def memory(recipe: Recipe, task: Task, runtime: Runtime, precision: str) -> int:
-    """Bytes at the peak of a distillation: the process, the images with momentum, the largest pass, ZCA's matrices."""
-    drawn = _drawn(recipe.distill, task)
-    segment = segment_length(min(max(recipe.distill.student_batch, 1), drawn), runtime.segment)
-    pull = segment_length(drawn, runtime.segment)
-    pixels = math.prod(task.shape)
-    passes = max(segment, pull) * activation_bytes(recipe.model, task.shape, precision)
-    images = recipe.distill.ipc * task.num_classes * pixels * 4 * 2 + drawn * pixels * 4 * 4
-    whitening = 3 * pixels**2 * 4 if recipe.data.preprocessing == "zca" else 0
-    base = 0 if runtime.device.type == "cuda" else peak_memory(runtime.device)
-    compiler = 250e6 if runtime.compile and runtime.device.type == "cpu" else 0
-    return int(base + compiler + passes + images + whitening)
+def peak_bytes(load: Load, runtime: Runtime) -> int:
+    """Bytes at the peak of a stage under a runtime that was made for it: the process, the stage, the largest pass."""
+    compiler = COMPILER_BYTES if runtime.compile and runtime.device.type == "cpu" else 0
+    longest = segment_length(load.images, runtime.segment.limit)
+    return int(memory.held(runtime.device) + compiler + load.fixed_bytes + longest * load.image_bytes)
 
 
 def precision_of(recipe: Recipe, task: Task, device: torch.device) -> str:

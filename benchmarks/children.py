@@ -133,6 +133,6 @@ def peak_bytes() -> int:
         return int(line.split()[1]) * 1024
     import torch
 
-    from apmctl_core.runtime import peak_memory
+    from apmctl_core import memory
 
-    return peak_memory(torch.device("cpu"))
+    return memory.peak(torch.device("cpu"))

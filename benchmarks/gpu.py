@@ -15,6 +15,7 @@ import torch
 from common import Table, gigabytes, median, options, parse, report, spread
 from subjects import noise
 
+from apmctl_core import memory
 from apmctl_core.config import Recipe
 from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.distill import distill
@@ -22,12 +23,12 @@ from apmctl_core.events import Event, Note, Progress
 from apmctl_core.examples import TensorSource
 from apmctl_core.models.registry import build
 from apmctl_core.presets import preset
-from apmctl_core.runtime import Runtime, choose_precision, peak_memory, resolve
+from apmctl_core.runtime import Runtime, choose_precision, resolve
 from apmctl_core.seeding import Stream
 from apmctl_core.teachers import train_teachers
 from apmctl_core.training import Schedule, Trainer, match_logits
 from apmctl_core.values import TeacherPool
-from apmctl_core.workload import Task, distill_flops, multiply_adds, teacher_flops
+from apmctl_core.workload import Task, distill_load, multiply_adds, teacher_load
 
 SHAPE, CLASSES = (3, 32, 32), 10
 AIM_MINUTES = 15
@@ -161,7 +162,7 @@ def measure(args: Namespace, recipe: Recipe, runtime: Runtime, precision: str) -
     epochs, more = epoch_seconds(recipe, runtime, precision, min(args.repeats, 3), 50_000 if on_gpu else 200)
     steps = step_seconds(recipe, runtime, precision, args.repeats)
     rate = matmul_rate(runtime.device, precision, 8192 if on_gpu else 256)
-    return Measured(steps, cycles, epochs, rate, peak_memory(runtime.device)), [*notes, *more]
+    return Measured(steps, cycles, epochs, rate, memory.peak(runtime.device)), [*notes, *more]
 
 
 def tables(recipe: Recipe, found: Measured, images: int) -> list[Table]:
@@ -175,11 +176,11 @@ def tables(recipe: Recipe, found: Measured, images: int) -> list[Table]:
         "a student's step": (found.step, per_image * total / math.ceil(total / batch)),
         f"a refresh cycle (E {c.student_epochs}, Kc {c.checkpoints}, G {c.refresh_every})": (
             found.cycle,
-            distill_flops(recipe.model, replace(c, rounds=c.refresh_every), task),
+            distill_load(replace(recipe, distill=replace(c, rounds=c.refresh_every)), task).flops,
         ),
         f"a teacher's epoch ({images:,} images)": (
             found.epoch,
-            teacher_flops(recipe.model, replace(t, count=1, epochs=1), task),
+            teacher_load(replace(recipe, teachers=replace(t, count=1, epochs=1)), task).flops,
         ),
     }
     rows = [

@@ -16,6 +16,10 @@ from children import Channel, Worker
 from common import Table, gigabytes, median, numbers, options, parse, report
 from subjects import Setting, serve_engine
 
+from apmctl_core.config import DataConfig, Recipe
+from apmctl_core.segment import segment_length
+from apmctl_core.workload import Task, distill_load
+
 PUBLISHED = {500: "13.3", 250: "7", 100: "6.5"}  # GB on an A100, IPC 50 (METHOD)
 
 
@@ -39,6 +43,15 @@ def base_bytes(args: Namespace) -> int:
     shared = {"device": args.device, "precision": args.precision, "compile": not args.no_compile}
     with Worker(__file__, {"setting": tiny, "segment": 0, **shared}) as worker:
         return int(worker.go()["peak"])
+
+
+def predicted(args: Namespace, values: dict[str, Any], base: int, segment: int) -> int:
+    """The peak that `--segment auto` would expect in the place of an idle process that peaks at `base`."""
+    setting = Setting.of(values)
+    data = DataConfig(dataset="noise")
+    recipe = Recipe(data=data, model=setting.model, distill=setting.config, precision=args.precision)
+    load = distill_load(recipe, Task(setting.shape, setting.classes, 0, 0))
+    return int(base + load.fixed_bytes + segment_length(load.images, segment) * load.image_bytes)
 
 
 def setting_of(
@@ -69,13 +82,19 @@ def by_segment(args: Namespace) -> tuple[Table, list[str], str]:
     found = [run(args, values, segment) for segment in args.segments]
     rows = []
     for f in found:
-        own = f["peak"] - base
+        found_bytes = (f["peak"], predicted(args, values, base, f["segment"]), f["peak"] - base)
         seconds = (f"{f['seconds']:.1f}", f"{f['first']:.1f}")
-        rows.append(
-            (str(f["segment"]), gigabytes(f["peak"]), gigabytes(own), PUBLISHED.get(f["segment"], ""), *seconds)
-        )
+        rows.append((str(f["segment"]), *map(gigabytes, found_bytes), PUBLISHED.get(f["segment"], ""), *seconds))
     title = f"{args.arch} of width {args.width}, {args.side}x{args.side}, {args.classes} classes, B {args.batch}"
-    header = ("segment", "peak GB", "beyond an idle process", "published (GPU)", "s a cycle", "s the first")
+    header = (
+        "segment",
+        "peak GB",
+        "predicted",
+        "beyond an idle process",
+        "published (GPU)",
+        "s a cycle",
+        "s the first",
+    )
     notes = [
         f"{args.precision}, IPC {args.ipc}: the images take {gigabytes(images)} GB and their momentum as much, counted "
         f"in the peak. E {args.epochs}, Kc {args.checkpoints}, G 1; seconds by {args.repeats} cycle(s). "

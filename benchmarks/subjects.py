@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from children import Channel, Paced, peak_bytes
 
+from apmctl_core import memory
 from apmctl_core.config import DistillConfig, ModelConfig
 from apmctl_core.data import Dataset, Split, load
 from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.distill import distill
 from apmctl_core.models.registry import build
-from apmctl_core.runtime import peak_memory, resolve
+from apmctl_core.runtime import resolve
 from apmctl_core.seeding import Stream
 from apmctl_core.values import State, TeacherPool
 
@@ -93,7 +94,7 @@ def serve_engine(channel: Channel, setting: Setting, options: dict[str, Any]) ->
     `options`: device, precision, compile, segment, and data with cache where the images are to start from real ones.
     """
     device = torch.device(options["device"])
-    paced = Paced(channel, lambda: peak_memory(device) if device.type == "cuda" else peak_bytes())
+    paced = Paced(channel, lambda: memory.peak(device) if device.type == "cuda" else peak_bytes())
     runtime = resolve(options["device"], options["compile"], options["segment"], paced)
     dataset = dataset_of(setting, options.get("data"), options.get("cache"))
     pool = untrained(setting)

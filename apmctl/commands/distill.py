@@ -24,7 +24,7 @@ _Push = Annotated[
 ]
 
 
-@takes(fields.settings(fields.DISTILL), options.machine(segment=True), options.OUTPUT)
+@takes(fields.settings(fields.DISTILL), options.machine(), options.OUTPUT)
 def distill(
     dataset: options.DatasetArgument = None,
     *,

@@ -29,6 +29,7 @@ def _subclasses(kind: type) -> set[type]:
         (core.NetworkError("x"), 4),
         (core.StoreError("x"), 1),
         (core.NumericsError("x"), 1),
+        (core.MemoryExhaustedError("x"), 1),
         (core.ApmError("x"), 1),
         (core.Interrupted("x", signal=2), 130),
         (core.Interrupted("x", signal=15), 143),

@@ -118,9 +118,40 @@ def test_the_machine_reaches_the_session_and_not_the_recipe(cli: Cli, engine: En
     cli("distill", "digits", "--ipc", "1", *machine, "--store", str(tmp_path / "here"))
     (_, (plain, recipe), _), (_, (session, same), _) = engine.calls
     assert recipe == same
-    assert (plain.wait, plain.data_path, plain.runtime.segment, plain.runtime.compile) == (True, None, 0, None)
+    assert (plain.wait, plain.data_path, plain.runtime.segment.limit, plain.runtime.compile) == (True, None, 0, None)
     assert (session.wait, session.data_path, session.store.root) == (False, tmp_path, tmp_path / "here")
-    assert (session.runtime.segment, session.runtime.compile, session.runtime.device.type) == (7, False, "cpu")
+    assert (session.runtime.segment.limit, session.runtime.compile, session.runtime.device.type) == (7, False, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("flags", "segment", "budget"),
+    [
+        ([], (0, True), None),
+        (["--segment", "auto", "--memory-budget", "1.5GB"], (0, True), 1_500_000_000),
+        (["--segment", "0", "--memory-budget", "2 GiB"], (0, False), 2 << 30),
+        (["--memory-budget", "800m"], (0, True), 800_000_000),
+    ],
+)
+def test_memory_is_bounded_by_what_is_asked_for_or_free(
+    cli: Cli, engine: Engine, flags: list[str], segment: tuple[int, bool], budget: int | None
+) -> None:
+    assert cli("distill", "digits", "--ipc", "1", *flags).code == 0
+    found = engine.calls[0][1][0].runtime.segment
+    assert ((found.limit, found.automatic), found.budget) == (segment, budget)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *(["--segment", text] for text in ("-1", "many", "1.5", "", "٣x")),
+        *(["--memory-budget", text] for text in ("0", "-1GB", "lots", "4XB", "", "1e9", "9" * 40)),
+    ],
+)
+def test_segments_and_budgets_that_make_no_sense_are_refused(cli: Cli, engine: Engine, flags: list[str]) -> None:
+    answer = cli("distill", "digits", "--ipc", "1", *flags)
+    assert answer.code == 2
+    assert answer.err.startswith(f"error: {flags[0]} must be ")
+    assert engine.calls == []
 
 
 def test_relabel_hands_over_pool_and_committee(cli: Cli, engine: Engine) -> None:
@@ -223,7 +254,9 @@ def test_a_dry_run_shows_the_plan_and_does_nothing(cli: Cli, engine: Engine, mon
     def plan(session: Session, recipe: Recipe, command: str, *, pool: str | None = None) -> planning.Plan:
         assert (session.store.root.exists(), pool) == (False, "a-pool")
         steps = (planning.PlanStep("teachers", "train 4", 60.0), planning.PlanStep("distill", "10 images", 30.0))
-        return planning.Plan(command=command, id=None, exists=False, recipe=recipe, steps=steps, memory_bytes=10**9)
+        return planning.Plan(
+            command=command, id=None, exists=False, recipe=recipe, steps=steps, memory_bytes=10**9, segment=100
+        )
 
     monkeypatch.setattr(planning, "plan", plan)
     arguments = ("distill", "cifar100", "--ipc", "50", "--segment", "100", "--dry-run", "--teachers", "a-pool")

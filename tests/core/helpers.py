@@ -8,13 +8,14 @@ from apmctl_core.data import Dataset, Split
 from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.models.registry import build
 from apmctl_core.runtime import Runtime
+from apmctl_core.segment import Segment
 from apmctl_core.values import TeacherPool
 
 MODEL = ModelConfig(arch="convnet2", width=8)
 
 
 def runtime(segment=0):
-    return Runtime(device=torch.device("cpu"), compile=False, segment=segment)
+    return Runtime(device=torch.device("cpu"), compile=False, segment=Segment(segment))
 
 
 def toy_dataset(per_class=20, classes=3, side=8, channels=3, seed=0):

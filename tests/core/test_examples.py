@@ -53,3 +53,27 @@ def test_values_are_those_of_the_rows_asked_for_also_after_pages_were_given_back
         expected = standard().forward(torch.from_numpy(np.asarray(images.images)[part.numpy()]))
         assert torch.equal(x, expected)
         assert labels.tolist() == (part % 10).tolist()
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_batches_come_in_their_order_whether_or_not_they_are_read_ahead(split, monkeypatch, ahead):
+    if ahead:
+        monkeypatch.setattr(examples, "_RESIDENT", 1 << 20)
+    images, _ = split
+    real = source(images)
+    parts = list(torch.randperm(4000)[:300].split(64))
+    found = list(real.batches(iter(parts)))
+    assert len(found) == len(parts)
+    for part, (x, labels) in zip(parts, found, strict=True):
+        assert torch.equal(x, real.batch(part)[0])
+        assert labels.tolist() == (part % 10).tolist()
+    assert list(real.batches(iter([]))) == []
+
+
+def test_a_batch_that_cannot_be_read_raises_where_it_is_asked_for(split, monkeypatch):
+    monkeypatch.setattr(examples, "_RESIDENT", 1)
+    images, _ = split
+    found = source(images).batches(iter([torch.arange(4), torch.tensor([4000])]))
+    next(found)
+    with pytest.raises(IndexError):
+        next(found)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from apmctl_core import checkpoint, footprint, interrupts, matching
+from apmctl_core import checkpoint, footprint, interrupts, matching, memory
 from apmctl_core.artifacts import Store
 from apmctl_core.config import DataConfig, DistillConfig, EvalConfig, ModelConfig, Recipe, TeacherConfig
 from apmctl_core.errors import ArtifactError, Interrupted, NumericsError, StoreError
@@ -282,6 +282,29 @@ def test_a_run_takes_no_more_room_than_was_asked_for(tmp_path: Path) -> None:
         assert (bound - footprint._BESIDES) / 6 < most[kind] <= bound
 
 
+# --- memory
+
+
+def test_a_run_that_cut_its_batches_shorter_goes_on_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another segment rounds differently: a resumed run that finds more memory would end at other bytes."""
+
+    def cut(root: Path, emit: Emit = silent) -> Outcome:
+        here = replace(session(root, emit), runtime=resolve("cpu", compile=False, segment=None))
+        return distill_set(here, replace(RECIPE, distill=replace(RECIPE.distill, ipc=3)))
+
+    monkeypatch.setattr(memory, "free", lambda device: 0)
+    expected = cut(tmp_path / "whole").artifact
+    assert expected.manifest.environment["segment"] == 1
+    with pytest.raises(Interrupted):
+        cut(tmp_path / "stopped", At("distill", 2, lambda: signal.raise_signal(signal.SIGTERM)))
+    monkeypatch.undo()  # now all the memory of this machine is there
+    interrupts.install()
+    resumed = cut(tmp_path / "stopped").artifact
+    assert resumed.manifest.environment["segment"] == 1
+    assert resumed.file("set.safetensors").read_bytes() == expected.file("set.safetensors").read_bytes()
+    assert sorted(p.name for p in resumed.path.iterdir()) == sorted(p.name for p in expected.path.iterdir())
+
+
 # --- numbers
 
 
@@ -312,14 +335,14 @@ def test_numbers_that_go_wrong_leave_the_last_good_state_and_no_artifact(
 def test_a_teacher_that_diverges_keeps_its_last_good_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from apmctl_core.training import Trainer
 
-    right = Trainer._epoch
-    epochs = []
+    right = Trainer._step
+    steps = []
 
     def wrong(self: Any, *more: Any) -> torch.Tensor:
-        epochs.append(1)
-        return right(self, *more) * (float("inf") if len(epochs) == 4 else 1.0)
+        steps.append(1)
+        return right(self, *more) * (float("inf") if len(steps) > 3 * 6 else 1.0)  # 1,438 images in batches of 256
 
-    monkeypatch.setattr(Trainer, "_epoch", wrong)
+    monkeypatch.setattr(Trainer, "_step", wrong)
     with pytest.raises(NumericsError, match=r"teacher 1 .* epoch 2"):
         train_pool(session(tmp_path), RECIPE)
     (run,) = Store(tmp_path).runs()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from apmctl_core import augment
-from apmctl_core.examples import TensorSource, padded, segment_length, segments
+from apmctl_core.examples import TensorSource
 from apmctl_core.models.registry import build
 from apmctl_core.seeding import Stream
 from apmctl_core.training import Schedule, Trainer, cross_entropy, match_logits
@@ -91,17 +91,3 @@ def test_cross_entropy_training_learns_separable_classes():
 
 def test_rate_drops_tenfold_at_half_of_the_epochs():
     assert [SCHEDULE.rate(epoch) for epoch in range(4)] == pytest.approx([0.05, 0.05, 0.005, 0.005])
-
-
-@pytest.mark.parametrize(("count", "limit", "lengths"), [(10, 0, [10]), (10, 3, [3, 3, 3, 1]), (10, 7, [5, 5])])
-def test_segments_cover_everything_and_stay_under_the_limit(count, limit, lengths):
-    parts = [part for part, _ in segments(count, segment_length(count, limit), pad=False)]
-    assert [part.stop - part.start for part in parts] == lengths
-    assert [i for part in parts for i in range(part.start, part.stop)] == list(range(count))
-
-
-def test_padding_repeats_rows_or_adds_zeros():
-    x = torch.tensor([[1.0], [2.0]])
-    assert padded(x, 4).flatten().tolist() == [1, 2, 1, 1]
-    assert padded(x, 3, zero=True).flatten().tolist() == [1, 2, 0]
-    assert padded(x, 2) is x
