@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import types
 import typing
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +29,19 @@ class Settings:
     preset: str | None
     config: Path | None
     flags: dict[str, Any]
+    prefixes: Mapping[str, str] = field(default_factory=dict)  # of the flags of a table of the recipe, e.g. "teacher-"
 
     def recipe(self, dataset: str | None) -> tuple[Recipe, str]:
         """The recipe for a data set, by preset, file and flags, and where it began. Raises ConfigError."""
         from apmctl_core import presets
 
         toml = cfg.read_toml(self.config) if self.config else None
-        return presets.resolve(dataset, preset_name=self.preset, toml=toml, flags=self.flags)
+        try:
+            return presets.resolve(dataset, preset_name=self.preset, toml=toml, flags=self.flags)
+        except ConfigError as e:
+            # The engine names a field's own flag, which here may be another one's.
+            message = re.sub("^--", f"--{self.prefixes.get(e.table, '')}", e.message)
+            raise ConfigError(message, e.hint) from e
 
 
 _PRESET = option(
@@ -96,11 +104,12 @@ EVALUATE = (
 def settings(tables: tuple[Table, ...]) -> Group:
     """The options of a recipe's tables, beside a preset and a file: the argument `settings`."""
     made = _fields_as_options(tables, "preset's")
+    prefixes = {table.name: table.prefix for table in tables}
 
     def collect(values: Values) -> Settings:
         flags = _nested(made, values)
         _apply_depth(flags, values["depth"])
-        return Settings(preset=values["preset"], config=values["config"], flags=flags)
+        return Settings(preset=values["preset"], config=values["config"], flags=flags, prefixes=prefixes)
 
     return Group("settings", (*(param for _, _, param in made), _DEPTH, _PRESET, _CONFIG), collect)
 
@@ -164,11 +173,11 @@ def _help(f: dataclasses.Field[Any], origin: str) -> str:
 def _nested(made: _Made, values: Values) -> dict[str, Any]:
     """The options that were given, nested as the recipe is."""
     flags: dict[str, Any] = {}
-    for table, field, param in made:
+    for table, name, param in made:
         value = values[param.name]
         if value is None or value == []:
             continue
-        (flags.setdefault(table, {}) if table else flags)[field] = value
+        (flags.setdefault(table, {}) if table else flags)[name] = value
     return flags
 
 

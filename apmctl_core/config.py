@@ -208,12 +208,14 @@ def from_dict(cls: type[T], values: Any, base: T | None = None, where: str = "")
             changes[name] = from_dict(kinds[name], value, getattr(base, name, None), full)
         else:
             changes[name] = _coerce(value, kinds[name], full)
-    if base is not None:
-        return dataclasses.replace(base, **changes)  # type: ignore[type-var]
     missing = [n for n, f in known.items() if n not in changes and _is_required(f)]
-    if missing:
+    if missing and base is None:
         raise ConfigError(f"missing field {missing[0]!r}" + (f" in {where}" if where else ""))
-    return cls(**changes)
+    try:
+        return cls(**changes) if base is None else dataclasses.replace(base, **changes)  # type: ignore[type-var]
+    except ConfigError as e:
+        e.table = e.table or where
+        raise
 
 
 def _is_required(f: dataclasses.Field[Any]) -> bool:

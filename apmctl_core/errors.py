@@ -13,7 +13,9 @@ class ApmError(Exception):
 
 
 class ConfigError(ApmError):
-    """A flag, a value or a configuration file that makes no sense."""
+    """A flag, a value or a configuration file that makes no sense; `table` is that of the recipe where it stands."""
+
+    table: str = ""
 
 
 class DeviceError(ApmError):

@@ -13,6 +13,7 @@ from apmctl_core import data as datasets
 from apmctl_core import presets
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.artifacts.files import DAMAGED_HINT
+from apmctl_core.artifacts.manifest import is_name
 from apmctl_core.config import ModelConfig, Recipe, digest, from_dict, to_dict
 from apmctl_core.errors import ArtifactError, ConfigError, MismatchError
 from apmctl_core.models.registry import build
@@ -29,6 +30,14 @@ class Job:
     config: dict[str, Any]
     inputs: dict[str, str]
     recipe: Recipe
+    named: bool = False  # by the user
+
+    def __post_init__(self) -> None:
+        if not is_name(self.name):
+            raise ConfigError(
+                f"--name cannot be {self.name!r}",
+                "give letters, digits, dots, dashes and underscores, at most 100, beginning with a letter or a digit",
+            )
 
     @property
     def id(self) -> str:
@@ -63,7 +72,7 @@ def pool_job(recipe: Recipe, fingerprint: str, name: str | None = None) -> Job:
     config = {key: whole[key] for key in ("model", "teachers", "seed", "precision")}
     config["preprocessing"] = recipe.data.preprocessing
     default = f"{artifact_name(recipe.data.dataset)}-{recipe.model.arch}-w{recipe.model.width}"
-    return Job("pool", name or default, config, {"data": fingerprint}, recipe)
+    return Job("pool", default if name is None else name, config, {"data": fingerprint}, recipe, name is not None)
 
 
 def set_job(recipe: Recipe, fingerprint: str, pool_id: str, name: str | None = None) -> Job:
@@ -72,7 +81,8 @@ def set_job(recipe: Recipe, fingerprint: str, pool_id: str, name: str | None = N
     config = {key: whole[key] for key in ("model", "distill", "seed", "precision")}
     config["preprocessing"] = recipe.data.preprocessing
     default = f"{artifact_name(recipe.data.dataset)}-ipc{recipe.distill.ipc}"
-    return Job("set", name or default, config, {"data": fingerprint, "pool": pool_id}, recipe)
+    inputs = {"data": fingerprint, "pool": pool_id}
+    return Job("set", default if name is None else name, config, inputs, recipe, name is not None)
 
 
 def recipe_of(artifact: Artifact) -> Recipe:
@@ -117,7 +127,8 @@ def evaluation(recipe: Recipe, changes: dict[str, Any], distilled: Artifact, run
 
 def models_of(recipe: Recipe, shape: tuple[int, int, int], num_classes: int) -> list[ModelConfig]:
     """The networks that an evaluation trains, each once. Raises ConfigError for one unknown or too deep."""
-    names = dict.fromkeys(recipe.evaluate.arch or (recipe.model.arch,))
+    own = recipe.model.arch
+    names = dict.fromkeys(own if arch == "auto" else arch for arch in recipe.evaluate.arch or (own,))
     models = [replace(recipe.model, arch=arch) for arch in names]
     with torch.device("meta"):
         for model in models:

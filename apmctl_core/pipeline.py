@@ -138,7 +138,8 @@ def relabel_set(
     recipe = replace(recipe, distill=replace(recipe.distill, committee=committee))
     config = {"committee": committee, "seed": recipe.seed, "precision": recipe.precision}
     inputs = {"data": fingerprint, "pool": teachers.id, "set": source.id}
-    job = Job("set", name or f"{source.name}-relabel", config, inputs, recipe)
+    default = f"{source.name[:90]}-relabel"
+    job = Job("set", default if name is None else name, config, inputs, recipe, name is not None)
     task = Task(source.manifest.shape, len(source.manifest.classes), 0, 0)
     _require_space(session, (job, footprint.set_bytes(recipe, task)))
     return _run(session, job, lambda work: _make_relabelled(session, source, recipe, teachers, work))
@@ -155,7 +156,7 @@ def evaluate_set(session: Session, ref: str, changes: dict[str, Any]) -> Outcome
     protocol = to_dict(replace(recipe.evaluate, arch=tuple(m.arch for m in models)))
     config = {"evaluate": protocol, "width": recipe.model.width, "seed": recipe.seed, "precision": recipe.precision}
     inputs = {"data": distilled.manifest.data["fingerprint"], "set": distilled.id}
-    job = Job("report", f"{distilled.name}-eval", config, inputs, recipe)
+    job = Job("report", f"{distilled.name[:90]}-eval", config, inputs, recipe)
     _require_space(session, (job, footprint.report_bytes()))
     outcome = _run(session, job, lambda work: _make_report(session, distilled, recipe, models, work))
     report = load_report(outcome.artifact)
@@ -268,6 +269,8 @@ def _run(session: Session, job: Job, make: Callable[[_Work], Manifest]) -> Outco
     found = session.store.get(job.kind, job.id)
     if found is not None:
         session.store.tidy(job.kind, job.id)
+        if job.named and found.name != job.name:
+            session.emit(Note(text=f"{found.ref} is there already and keeps its name", level="warning"))
         return outcome(found, True)
     with session.store.workspace(job.kind, job.name, job.id, wait=session.wait, emit=session.emit) as workspace:
         if workspace.existing is not None:

@@ -74,7 +74,8 @@ def test_teachers_and_distill_have_all_fields_of_their_tables() -> None:
 
 
 def test_nothing_given_is_nothing_set() -> None:
-    assert _given(fields.DISTILL) == Settings(preset=None, config=None, flags={})
+    given = _given(fields.DISTILL)
+    assert (given.preset, given.config, given.flags) == (None, None, {})
 
 
 def test_a_flag_for_on_has_one_for_off() -> None:

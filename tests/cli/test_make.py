@@ -154,6 +154,13 @@ def test_segments_and_budgets_that_make_no_sense_are_refused(cli: Cli, engine: E
     assert engine.calls == []
 
 
+def test_errors_name_the_flag_of_the_command(cli: Cli, engine: Engine) -> None:
+    assert cli("distill", "digits", "--teacher-batch", "0").err.startswith("error: --teacher-batch must be at least 1")
+    assert cli("distill", "digits", "--batch", "-1").err.startswith("error: --batch must be at least 0")
+    assert cli("teachers", "digits", "--batch", "0").err.startswith("error: --batch must be at least 1")
+    assert engine.calls == []
+
+
 def test_relabel_hands_over_pool_and_committee(cli: Cli, engine: Engine) -> None:
     cli("relabel", "a-set", "--teachers", "a-pool", "--committee", "single", "--name", "b")
     _, (_, ref), options = engine.calls[0]

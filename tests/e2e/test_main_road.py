@@ -97,6 +97,27 @@ def test_eval_trains_the_architectures_that_are_named(made):
     assert [row["arch"] for row in report["results"]] == ["convnet1", "convnet3"]
 
 
+def test_eval_takes_auto_for_the_network_of_the_set(made):
+    shell, first = made
+    arguments = ("eval", first["artifact"]["id"], "--epochs", "2", "--repeats", "2")
+    own = shell.json(*arguments)
+    assert shell.json(*arguments, "--arch", "auto")["results"] == own["results"]
+
+
+def test_a_name_for_what_is_there_already_is_said_to_be_of_no_use(made):
+    shell, first = made
+    again = shell("distill", "digits", *TINY, "--name", "other", "--json")
+    assert again.code == 0
+    assert again.document["artifact"]["name"] == first["artifact"]["name"]
+    assert f"{first['artifact']['name']}@{first['artifact']['id']} is there already and keeps its name" in again.err
+
+
+def test_a_budget_gives_the_same_set(made, shell):
+    document = shell.json("distill", "digits", *TINY, "--segment", "auto", "--memory-budget", "20GB")
+    assert document["artifact"]["id"] == made[1]["artifact"]["id"]
+    assert set_file(document).read_bytes() == set_file(made[1]).read_bytes()
+
+
 def test_eval_under_a_threshold_exits_with_1(made):
     shell, first = made
     arguments = ("eval", first["artifact"]["id"], "--epochs", "2", "--repeats", "2")

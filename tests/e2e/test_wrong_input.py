@@ -36,6 +36,15 @@ def test_a_class_with_fewer_images_than_the_ipc_asks(shell):
     check_refusal(shell, 4, "distill", "digits", *TINY, "--ipc", "200", says="200")
 
 
+@pytest.mark.parametrize("name", ["../x", "", "a b", ".hidden", "x" * 101, "set\n"])
+def test_a_name_that_no_artifact_may_have(shell, name):
+    check_refusal(shell, 2, "distill", "digits", *TINY, "--name", name, says="--name cannot be")
+
+
+def test_a_budget_that_holds_no_process(shell):
+    check_refusal(shell, 2, "distill", "digits", *TINY, "--memory-budget", "1MB", says="GB are needed")
+
+
 def test_ipc_zero(shell):
     check_refusal(shell, 2, "distill", "digits", "--ipc", "0", says="--ipc")
 
