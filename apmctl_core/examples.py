@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +14,9 @@ from apmctl_core.data import Split, release
 from apmctl_core.data.preprocessing import Preprocessing
 
 _RESIDENT = 128 << 20  # bytes of a memory map that may stay resident
-_AROUND = 64 << 10  # bytes that the system maps around each row that is read
+# Rows that are read before their pages are given back. The system maps what lies around a row with it: 64 KB, or a
+# file that was just written by pieces of 2 MB, of which a row may touch two.
+_ROWS = 32
 
 
 Examples = tuple[Tensor, Tensor]  # float images (B, C, H, W) on the device, and their targets
@@ -23,6 +24,9 @@ Examples = tuple[Tensor, Tensor]  # float images (B, C, H, W) on the device, and
 
 class Source(Protocol):
     """Examples by index, one batch at a time or one after the other."""
+
+    @property
+    def shape(self) -> torch.Size: ...  # (C, H, W) of an image
 
     def __len__(self) -> int: ...
 
@@ -37,6 +41,10 @@ class TensorSource:
 
     images: Tensor
     targets: Tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.images.shape[1:]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -60,7 +68,11 @@ class RealSource:
         # Whitening is a product with a (D, D) matrix, as dear as a small network. Where the first convolution
         # rounds to bf16 anyway the product runs in bf16 too: bytes are exact in it, the matrix is rounded once.
         self._whiten = _bf16_whitener(preprocessing, device) if precision == "bf16" else None
-        self._mapped = 0
+        self._large = split.images.nbytes > _RESIDENT
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size(self._split.images.shape[1:])
 
     def __len__(self) -> int:
         return len(self._split.labels)
@@ -70,7 +82,7 @@ class RealSource:
 
     def batches(self, parts: Iterable[Tensor]) -> Generator[Examples, None, None]:
         """The batches of `parts` in their order; where reading takes time, the next is read while one is used."""
-        if self._device.type == "cpu" and self._split.images.nbytes <= _RESIDENT:
+        if self._device.type == "cpu" and not self._large:
             yield from map(self.batch, parts)
             return
         with ThreadPoolExecutor(1, "reader") as reader:
@@ -82,23 +94,21 @@ class RealSource:
                 ready = ahead
 
     def _read(self, index: Tensor) -> Examples:
-        rows = index.numpy()
-        images, labels = (torch.from_numpy(a[rows]) for a in (self._split.images, self._split.labels))
-        self._let_go(len(rows))
+        images = torch.cat([self._rows(part) for part in index.split(_ROWS)])
+        labels = torch.from_numpy(self._split.labels[index.numpy()])
         if self._device.type == "cuda":  # only from pinned memory does a copy run beside the arithmetic
             images, labels = images.pin_memory(), labels.pin_memory()
         return images, labels
 
+    def _rows(self, index: Tensor) -> Tensor:
+        rows = torch.from_numpy(self._split.images[index.numpy()])
+        if self._large:  # the system keeps the pages cached while it has room
+            release(self._split.images)
+        return rows
+
     def _on_device(self, images: Tensor, labels: Tensor) -> Examples:
         images = images.to(self._device, non_blocking=True)
         return self.prepare(images), labels.to(self._device, non_blocking=True)
-
-    def _let_go(self, rows: int) -> None:
-        """Give the pages that were read back now and then; the system keeps them cached while it has room."""
-        self._mapped += rows * (math.prod(self._split.images.shape[1:]) + _AROUND)
-        if self._mapped >= _RESIDENT:
-            release(self._split.images)
-            self._mapped = 0
 
     def prepare(self, images: Tensor) -> Tensor:
         """uint8 images (B, C, H, W) in the space that networks train in, float32."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,8 +19,8 @@ from apmctl_core.examples import Examples, Source
 from apmctl_core.seeding import Stream
 
 # Small segments are gathered and augmented several at once: an operation on a few images costs hardly less than one
-# on many.
-_SEGMENTS, _IMAGES = 8, 512
+# on many. At most so many segments, and so many bytes of float32 images (which stay in the processor's cache).
+_SEGMENTS, _BYTES = 16, 12 << 20
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,18 @@ def cuts(count: int, batch: int, size: int, stream: Stream) -> Iterator[Cut]:
 
 def feed(source: Source, wanted: Iterator[Cut], *, augmented: bool) -> Generator[Examples, None, None]:
     """The examples of each cut; their order within a cut is left open, since it decides nothing beyond rounding."""
-    groups = (_Group(found, augmented) for found in _grouped(wanted))
+    most = _BYTES // (4 * math.prod(source.shape))
+    groups = (_Group(found, augmented) for found in _grouped(wanted, most))
     read, used = itertools.tee(groups)
     with contextlib.closing(source.batches(group.index for group in read)) as batches:
         for group, (x, target) in zip(used, batches, strict=True):
             yield from zip(group.seen(x), group.parted(target.split(group.sizes)), strict=True)
 
 
-def _grouped(wanted: Iterator[Cut]) -> Iterator[list[Cut]]:
+def _grouped(wanted: Iterator[Cut], most: int) -> Iterator[list[Cut]]:
+    """Cuts in lists of at most `most` images, if one alone has not more."""
     for first in wanted:
-        more = min(_SEGMENTS, _IMAGES // len(first.index)) - 1
+        more = min(_SEGMENTS, most // len(first.index)) - 1
         yield [first, *itertools.islice(wanted, max(0, more))]
 
 

@@ -24,7 +24,7 @@ def wanted(epochs, batch, size):
 @pytest.mark.parametrize(("batch", "size"), [(23, 23), (23, 5), (10, 10), (10, 4), (1, 1)])
 @pytest.mark.parametrize("images", [512, 20])
 def test_examples_are_those_of_a_plain_loop(monkeypatch, batch, size, images):
-    monkeypatch.setattr(feed, "_IMAGES", images)
+    monkeypatch.setattr(feed, "_BYTES", images * 4 * 3 * 8 * 8)
     found = list(feed.feed(source(), iter(wanted(range(3), batch, size)), augmented=True))
     assert len(found) == len(wanted(range(3), batch, size))
     for cut, (x, target) in zip(wanted(range(3), batch, size), found, strict=True):
@@ -60,5 +60,5 @@ def test_few_images_are_held_at_once():
 
     images = source()
     list(feed.feed(Counting(images.images, images.targets), iter(wanted([0], 23, 1)), augmented=True))
-    assert max(read) == 8
+    assert max(read) == 16
     assert sum(read) == COUNT
