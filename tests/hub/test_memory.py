@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from .conftest import ROOT, LocalHub, environment
 
 REPO = "tester/large"
 SHAPE = (3, 32, 32)
-_SMALL, _LARGE = 5_000, 50_000
+_SMALL, _LARGE = map(int, os.environ.get("APMCTL_SETS", "5000,50000").split(","))  # images
 
 
 def measure(hub: LocalHub, home: Path, count: int) -> dict[str, Any]:
