@@ -71,7 +71,7 @@ def describe(error: BaseException) -> Failure | None:
         where = f"{error.filename}: " if error.filename else ""
         return _failure(error, f"{where}{error.strerror}", _DISK_HINTS[error.errno], FAILED)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return _failure(error, f"out of memory: {error}", _MEMORY_HINT, FAILED)
+        return _failure(error, f"out of memory: {error}".removesuffix(": "), _MEMORY_HINT, FAILED)
     return _usage(error)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -99,7 +100,7 @@ _SEGMENT = option(
     "--segment",
     default="auto",
     metavar="N|auto",
-    help="Most images in one pass (0: all); bounds memory and changes no result [default: auto, what fits].",
+    help="Most images in one pass (0: all); bounds memory, changes rounding alone [default: auto, what fits].",
     rich_help_panel=RUN_PANEL,
 )
 _BUDGET = option(
@@ -142,7 +143,7 @@ def _machine(values: Values) -> Machine:
 def _segment(text: str) -> int | None:
     if text == "auto":
         return None
-    if not text.isdecimal():
+    if not re.fullmatch(r"[0-9]{1,9}", text):
         raise ConfigError(f"--segment must be auto or a number of at least 0, got {text!r}", "0 keeps a batch whole")
     return int(text)
 
@@ -152,7 +153,7 @@ def _budget(text: str | None) -> int | None:
         return None
     found = parse_size(text)
     if not found:
-        raise ConfigError(f"--memory-budget must be a size, got {text!r}", "e.g. 800MB, 4GB or 1.5GiB")
+        raise ConfigError(f"--memory-budget must be a size, got {text!r}", "e.g. 800MB, 4GB or 1.5GiB; at most in TB")
     return found
 
 

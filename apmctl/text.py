@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 _STEPS = ("B", "KB", "MB", "GB", "TB")
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*(?:([KMGT]?)(I?)B?)", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*(?:([KMGT])(I?)B?|B)?", re.IGNORECASE)
 
 
 def clean(value: object) -> str:
@@ -54,7 +54,7 @@ def parse_size(text: str) -> int | None:
     if found is None:
         return None
     number, unit, binary = found.groups()
-    return int(float(number) * (1024 if binary else 1000) ** ("KMGT".find(unit.upper()) + 1 if unit else 0))
+    return int(float(number) * (1024 if binary else 1000) ** ("KMGT".index(unit.upper()) + 1 if unit else 0))
 
 
 def duration(seconds: float) -> str:

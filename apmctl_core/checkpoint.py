@@ -53,9 +53,9 @@ class Thrifty:
         self._saved = time.monotonic()
         self._next = self._saved + _LEAST_SECONDS
 
-    def offer(self, make: Callable[[], Snapshot]) -> None:
-        """Save the snapshot that `make` makes, if it is time to."""
-        if time.monotonic() >= self._next:
+    def offer(self, make: Callable[[], Snapshot], *, now: bool = False) -> None:
+        """Save the snapshot that `make` makes, if it is time to, or must be `now`."""
+        if now or time.monotonic() >= self._next:
             self._save(make)
 
     def last(self, make: Callable[[], Snapshot]) -> None:

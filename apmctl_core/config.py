@@ -24,6 +24,8 @@ SCHEMA_VERSION = 1
 
 T = TypeVar("T")
 
+_MOST = 10**9  # of whatever is counted: more is a slip of the hand
+
 
 def option(
     default: Any,
@@ -88,21 +90,23 @@ class ModelConfig(_Checked):
 @dataclass(frozen=True, kw_only=True)
 class TeacherConfig(_Checked):
     count: int = option(10, "Teachers in the pool.", low=1, high=1000)
-    epochs: int = option(100, "Epochs a teacher trains; the learning rate drops tenfold at half of them.", low=1)
+    epochs: int = option(
+        100, "Epochs a teacher trains; the learning rate drops tenfold at half of them.", low=1, high=_MOST
+    )
     lr: float = option(0.05, "Learning rate of the teachers.", low=0)
     momentum: float = option(0.9, "Momentum of the teachers' SGD.", low=0, high=1)
     weight_decay: float = option(5e-4, "Weight decay of the teachers' SGD.", low=0)
-    batch: int = option(256, "Images a step of teacher training.", low=1)
+    batch: int = option(256, "Images a step of teacher training.", low=1, high=_MOST)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig(_Checked):
-    ipc: int = option(10, "Synthetic images a class.", low=1)
-    rounds: int = option(2500, "R: updates of the images.", low=0)
-    student_epochs: int = option(250, "E: epochs a student trains before it is matched.", low=1)
-    checkpoints: int = option(5, "Kc: checkpoints kept of a student, at equal intervals.", low=1)
-    refresh_every: int = option(3, "G: rounds that share a student.", low=1)
-    batch: int = option(0, "B: images drawn for a refresh cycle (0: all of them).", low=0)
+    ipc: int = option(10, "Synthetic images a class.", low=1, high=_MOST)
+    rounds: int = option(2500, "R: updates of the images.", low=0, high=_MOST)
+    student_epochs: int = option(250, "E: epochs a student trains before it is matched.", low=1, high=_MOST)
+    checkpoints: int = option(5, "Kc: checkpoints kept of a student, at equal intervals.", low=1, high=_MOST)
+    refresh_every: int = option(3, "G: rounds that share a student.", low=1, high=_MOST)
+    batch: int = option(0, "B: images drawn for a refresh cycle (0: all of them).", low=0, high=_MOST)
     alpha: float = option(0.1, "Weight of the teacher's cross-entropy.", low=0)
     image_lr: float | None = option(
         None, "Learning rate of the images; the step of one image is this over B [default: scaled with B].", low=0
@@ -112,7 +116,7 @@ class DistillConfig(_Checked):
     student_lr: float = option(0.02, "Learning rate of the students.", low=0)
     student_momentum: float = option(0.9, "Momentum of the students' SGD.", low=0, high=1)
     student_weight_decay: float = option(5e-4, "Weight decay of the students' SGD.", low=0)
-    student_batch: int = option(256, "Images a step of student training.", low=1)
+    student_batch: int = option(256, "Images a step of student training.", low=1, high=_MOST)
     objective: str = option("linear", "Discrepancy in the images' loss: d or log d (eq. 4).", choices=("linear", "log"))
     init: str = option("real", "Where the images start: real images or noise.", choices=("real", "noise"))
     augment_images: bool = option(False, "Show the images augmented (DSA) to the networks when updating them, too.")
@@ -131,16 +135,20 @@ class DistillConfig(_Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig(_Checked):
-    epochs: int = option(1000, "Epochs a network trains on the set; the rate drops tenfold at half of them.", low=1)
+    epochs: int = option(
+        1000, "Epochs a network trains on the set; the rate drops tenfold at half of them.", low=1, high=_MOST
+    )
     lr: float = option(0.02, "Learning rate of the evaluation.", low=0)
     momentum: float = option(0.9, "Momentum of the evaluation's SGD.", low=0, high=1)
     weight_decay: float = option(5e-4, "Weight decay of the evaluation's SGD.", low=0)
-    batch: int = option(256, "Images a step of evaluation.", low=1)
-    repeats: int = option(5, "Networks trained from random weights for each row.", low=1)
+    batch: int = option(256, "Images a step of evaluation.", low=1, high=_MOST)
+    repeats: int = option(5, "Networks trained from random weights for each row.", low=1, high=_MOST)
     labels: tuple[str, ...] = option(
         ("soft", "hard"), "Labels to train on (repeat the option for several).", choices=("soft", "hard")
     )
-    arch: tuple[str, ...] = option((), "Networks to train (repeat for several) [default: that of the set].")
+    arch: tuple[str, ...] = option(
+        (), "Networks to train (repeat for several); auto is that of the set [default: auto]."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +160,7 @@ class Recipe(_Checked):
     teachers: TeacherConfig = field(default_factory=TeacherConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     evaluate: EvalConfig = field(default_factory=EvalConfig)
-    seed: int = option(0, "Seed of every random draw.", low=0, high=2**62)
+    seed: int = option(0, "Seed of every random draw.", low=0, high=10**18)
     precision: str = option(
         "auto", "Arithmetic of the networks; auto: bf16 where the device has it.", choices=("auto", "fp32", "bf16")
     )

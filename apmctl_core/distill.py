@@ -66,10 +66,12 @@ def distill(
     cycles = math.ceil(config.rounds / config.refresh_every)
     try:
         while state.cycle < cycles:
+            before = runtime.segment.limit
             runtime.segment.attempt(lambda: work.cycle(state), runtime.device)
             done = min(state.cycle * config.refresh_every, config.rounds)
             emit(Progress(stage="distill", done=done, total=config.rounds, unit="round", metrics=state.metrics))
-            saving.offer(lambda: _pack(state, config))
+            # Cycles that were computed in longer segments must not be done again in shorter ones.
+            saving.offer(lambda: _pack(state, config), now=runtime.segment.limit != before)
     except (Interrupted, NumericsError):
         if state.cycle:
             saving.last(lambda: _pack(state, config))

@@ -193,9 +193,11 @@ class _Networks:
         stream, runtime = self._work._stream.at(self._name, what, repeat), self._work._runtime
         last = torch.zeros(())
 
-        def after_epoch(_: int, total: Tensor) -> None:
+        def after_epoch(epoch: int, total: Tensor) -> None:
             nonlocal last
             last = total
+            if epoch == 1:
+                runtime.segment.checkpoint(runtime.device)
 
         initial = self._build(stream.at("weights").number).state_dict()
         images = source(repeat)

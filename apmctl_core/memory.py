@@ -35,12 +35,31 @@ def held(device: torch.device) -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+_before = 0  # the peak before the latest one began
+
+
 def peak(device: torch.device) -> int:
-    """Bytes at the peak so far."""
+    """Bytes at the peak of the process's life."""
+    return max(_before, latest_peak(device))
+
+
+def latest_peak(device: torch.device) -> int:
+    """Bytes at the peak since `begin_peak`; of the process's life where the system cannot begin another."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
+
+
+def begin_peak(device: torch.device) -> None:
+    """Let `latest_peak` tell of what comes from now on."""
+    global _before
+    _before = peak(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def free(device: torch.device) -> int:

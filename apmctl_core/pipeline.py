@@ -29,7 +29,7 @@ from apmctl_core.artifacts.reports import load_report, save_report
 from apmctl_core.artifacts.sets import load_set, save_set
 from apmctl_core.artifacts.store import Store
 from apmctl_core.artifacts.workspace import Workspace
-from apmctl_core.checkpoint import Snapshot
+from apmctl_core.checkpoint import Keeper, Snapshot
 from apmctl_core.config import DataConfig, ModelConfig, Recipe, to_dict
 from apmctl_core.data import Dataset
 from apmctl_core.data.preprocessing import fit
@@ -43,7 +43,7 @@ from apmctl_core.models.registry import state_shapes
 from apmctl_core.relabel import KeptLabels, Labeller, draws_of, random_baseline
 from apmctl_core.runtime import Runtime, environment
 from apmctl_core.seeding import Stream
-from apmctl_core.segment import Load
+from apmctl_core.segment import Load, Segment
 from apmctl_core.teachers import train_teachers
 from apmctl_core.values import DistilledSet, TeacherPool
 from apmctl_core.workload import Task, distill_load, evaluate_load, label_load, task_of, teacher_load
@@ -88,6 +88,7 @@ def train_pool(session: Session, recipe: Recipe, *, name: str | None = None) -> 
 
 def _pool(session: Session, recipe: Recipe, dataset: Dataset, name: str | None = None) -> Outcome:
     job = pool_job(recipe, dataset.fingerprint, name)
+    _require_memory(session, (job, teacher_load(recipe, task_of(dataset))))
     _require_space(session, (job, footprint.pool_bytes(recipe, task_of(dataset))))
     return _run(session, job, lambda work: _make_pool(session, recipe, dataset, work))
 
@@ -109,6 +110,7 @@ def distill_set(session: Session, recipe: Recipe, *, pool: str | None = None, na
     # Teachers are trained before the set is begun, and not at all for a set that is there.
     teachers = given
     if teachers is None and session.store.get("set", job.id) is None:
+        _require_memory(session, (job, distill_load(recipe, task_of(dataset))))
         _require_space(session, needed, (teaching, footprint.pool_bytes(recipe, task_of(dataset))))
         teachers = _pool(session, recipe, dataset).artifact
     _require_space(session, needed)
@@ -199,9 +201,6 @@ def check_ipc(dataset: Dataset, recipe: Recipe) -> None:
     stratified_sample(dataset.train.labels, recipe.distill.ipc, np.random.default_rng(0), dataset.classes)
 
 
-_SEGMENT = "segment"  # the state that says how short the batches of a run are cut
-
-
 # --- running a job -----------------------------------------------------------------------------------------------
 
 
@@ -211,7 +210,7 @@ class _Work:
     def __init__(self, session: Session, job: Job, workspace: Workspace) -> None:
         self.job = job
         self.workspace = workspace
-        self.keeper = WorkspaceKeeper(workspace)
+        self.keeper: Keeper = WorkspaceKeeper(workspace)
         self._session = session
         # A resumed run has taken the time of the processes before this one, too.
         self._began = time.monotonic() - workspace.logged("seconds")
@@ -227,22 +226,42 @@ class _Work:
         self._session.emit(event)
 
     def runtime(self, load: Load) -> Runtime:
-        """How to compute a stage. A run that had to cut its batches shorter goes on so, to end at the same bytes."""
+        """How to compute a stage; from now on its states hold the segments that they were computed with."""
         runtime = replace(self._session.runtime, emit=self.emit).for_load(load)
-        kept = self.keeper.load(_SEGMENT)
-        if kept is not None:
-            runtime.segment.limit = min(kept.meta["limit"], runtime.segment.limit or kept.meta["limit"])
-        elif runtime.segment.automatic and runtime.segment.limit:
-            self._keep_segment(runtime.segment.limit)
-        runtime.segment.changed = self._keep_segment
+        self.keeper = _Segmented(WorkspaceKeeper(self.workspace), runtime.segment)
         return runtime
-
-    def _keep_segment(self, limit: int) -> None:
-        self.keeper.save(_SEGMENT, Snapshot({}, {"limit": limit}))
 
     def seconds(self) -> float:
         """Seconds of work so far, in this process and in those that it goes on from."""
         return round(time.monotonic() - self._began, 3)
+
+
+class _Segmented:
+    """A keeper whose states say how short batches were cut, so that a resumed run ends at the same bytes."""
+
+    def __init__(self, keeper: Keeper, segment: Segment) -> None:
+        self._keeper = keeper
+        self._segment = segment
+
+    def load(self, name: str) -> Snapshot | None:
+        kept = self._keeper.load(name)
+        if kept is not None:
+            self._segment.resume(kept.meta.get("segment", 0))
+        return kept
+
+    def save(self, name: str, snapshot: Snapshot) -> None:
+        meta = {**snapshot.meta, "segment": self._segment.limit}
+        self._keeper.save(name, Snapshot(snapshot.tensors, meta))
+
+    def clear(self, name: str) -> None:
+        self._keeper.clear(name)
+
+
+def _require_memory(session: Session, *needed: tuple[Job, Load]) -> None:
+    """Raise ConfigError for a memory budget that a job which is yet to be done cannot keep."""
+    for job, load in needed:
+        if session.store.get(job.kind, job.id) is None:
+            session.runtime.segment.require(session.runtime.whole(load), session.runtime.device)
 
 
 def _require_space(session: Session, *needed: tuple[Job, int]) -> None:
@@ -320,7 +339,8 @@ def _make_set(recipe: Recipe, dataset: Dataset, teachers: Artifact, work: _Work)
 def _make_relabelled(session: Session, source: Artifact, recipe: Recipe, teachers: Artifact, work: _Work) -> Manifest:
     dataset = load_data(session, recipe.data, source.manifest.data["fingerprint"])
     original = load_set(source)
-    runtime = work.runtime(label_load(recipe, task_of(dataset)))
+    labelling = replace(recipe, model=recipe_of(teachers).model)
+    runtime = work.runtime(label_load(labelling, task_of(dataset)))
     return _finish_set(
         work, runtime, recipe, load_pool(teachers, state_shapes), dataset, original.images, original.labels, {}
     )

@@ -59,18 +59,31 @@ def plan(session: Session, recipe: Recipe, command: str, *, pool: str | None = N
     artifact_id = pool_id
     if command == "distill":
         artifact_id = set_job(recipe, fingerprint, pool_id).id if fingerprint and pool_id else None
-    load = distill_load(recipe, task) if command == "distill" else teacher_load(recipe, task)
-    runtime = session.runtime.for_load(load)
     exists = bool(artifact_id and session.store.get("set" if command == "distill" else "pool", artifact_id))
+    # Before the networks are tried out, which takes memory itself.
+    peak, segment = (0, 0) if exists else _memory(session, recipe, task, command, pool_id)
     return Plan(
         command=command,
         id=artifact_id,
         exists=exists,
         recipe=recipe,
         steps=() if exists else tuple(_steps(session, recipe, task, command, pool_id)),
-        memory_bytes=peak_bytes(load, runtime),
-        segment=segment_length(load.images, runtime.segment.limit),
+        memory_bytes=peak,
+        segment=segment,
     )
+
+
+def _memory(session: Session, recipe: Recipe, task: Task, command: str, pool_id: str | None) -> tuple[int, int]:
+    """Bytes at the peak of all that is missing, and images in the command's own largest pass. Raises ConfigError."""
+    loads = [distill_load(recipe, task)] if command == "distill" else []
+    if not (pool_id and session.store.get("pool", pool_id)):
+        loads.append(teacher_load(recipe, task))
+    runtime = session.runtime
+    for load in loads:
+        runtime.segment.require(runtime.whole(load), runtime.device)
+    chosen = [runtime.for_load(load) for load in loads]
+    peak = max(peak_bytes(load, each) for load, each in zip(loads, chosen, strict=True))
+    return peak, segment_length(loads[0].images, chosen[0].segment.limit)
 
 
 def _data(session: Session, recipe: Recipe) -> tuple[Dataset | None, Task]:

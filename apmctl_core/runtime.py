@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -25,8 +26,8 @@ _COMPILE_PAYS = {"cpu": 4e12, "cuda": 2e15}
 # the other core: threads wait for each other at every one of their small operations.
 _THREADS_PAY = 1e9
 _THREADS = torch.get_num_threads()
-# What the compiler adds to a process of its own, on the CPU.
-COMPILER_BYTES = 250e6
+# What the compiler adds to a process, and what torch loads at its first training step, on the CPU.
+_COMPILER_BYTES, _FIRST_STEP_BYTES = 250e6, 150e6
 # Networks smaller than this many multiply-adds an image lose more to casts than bf16 gains (measured on 8x8 images).
 _BF16_PAYS = 2e6
 
@@ -47,17 +48,19 @@ class Runtime:
         return flops > _COMPILE_PAYS.get(self.device.type, float("inf"))
 
     def for_load(self, load: Load) -> Runtime:
-        """This runtime with compilation, threads and segment chosen for a stage.
-
-        Raises ConfigError for a memory budget that the stage cannot keep.
-        """
+        """This runtime with compilation, threads and segment chosen for a stage."""
         if self.device.type == "cpu":
             torch.set_num_threads(1 if load.step_flops < _THREADS_PAY else _THREADS)
-        compiles = self.compiles(load.flops)
-        if compiles and self.device.type == "cpu":
-            load = replace(load, fixed_bytes=load.fixed_bytes + COMPILER_BYTES)
-        segment = replace(self.segment, emit=self.emit).for_load(load, self.device)
-        return replace(self, compile=compiles, segment=segment)
+        segment = replace(self.segment, emit=self.emit).for_load(self.whole(load), self.device)
+        return replace(self, compile=self.compiles(load.flops), segment=segment)
+
+    def whole(self, load: Load) -> Load:
+        """A load with what torch itself adds to it: its first training step here, and the compiler."""
+        if self.device.type != "cpu":
+            return load
+        own = 0.0 if "torch._dynamo" in sys.modules else _FIRST_STEP_BYTES
+        own += _COMPILER_BYTES if self.compiles(load.flops) else 0.0
+        return replace(load, fixed_bytes=load.fixed_bytes + own)
 
 
 def resolve(

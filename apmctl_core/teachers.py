@@ -129,6 +129,7 @@ class _Work:
             self._report(number, epoch, {"loss": loss})
             if epoch < c.epochs:
                 saving.offer(snapshot)
+                self._runtime.segment.checkpoint(self._runtime.device)
 
         kept = self._keeper.load(name)
         initial = self._build(stream.at("weights").number).state_dict()

@@ -15,7 +15,7 @@ from apmctl_core.data import Dataset
 from apmctl_core.examples import TensorSource
 from apmctl_core.models.registry import build, depth_of, state_shapes
 from apmctl_core.relabel import CHUNK
-from apmctl_core.runtime import COMPILER_BYTES, Runtime, choose_precision
+from apmctl_core.runtime import Runtime, choose_precision
 from apmctl_core.seeding import Stream
 from apmctl_core.segment import Load, segment_length
 from apmctl_core.training import Schedule, Trainer, match_logits
@@ -77,7 +77,8 @@ def evaluate_load(recipe: Recipe, models: Sequence[ModelConfig], images: int, ta
     held = 2 * images * math.prod(task.shape) * 4
     found = [replace(recipe, model=model) for model in models]
     loads = [_load(r, task, work * _multiply_adds(r, task), min(e.batch, images), 0, held) for r in found]
-    return max(loads, key=lambda load: load.step_flops)
+    heaviest = max(loads, key=lambda load: load.step_flops)
+    return replace(heaviest, image_bytes=max(load.image_bytes for load in loads))
 
 
 def label_load(recipe: Recipe, task: Task) -> Load:
@@ -152,9 +153,8 @@ def activation_bytes(model: ModelConfig, shape: Shape, precision: str) -> float:
 
 def peak_bytes(load: Load, runtime: Runtime) -> int:
     """Bytes at the peak of a stage under a runtime that was made for it: the process, the stage, the largest pass."""
-    compiler = COMPILER_BYTES if runtime.compile and runtime.device.type == "cpu" else 0
     longest = segment_length(load.images, runtime.segment.limit)
-    return int(memory.held(runtime.device) + compiler + load.fixed_bytes + longest * load.image_bytes)
+    return int(memory.held(runtime.device) + runtime.whole(load).fixed_bytes + longest * load.image_bytes)
 
 
 def precision_of(recipe: Recipe, task: Task, device: torch.device) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,8 @@ def open_artifact(path: Path, kind: str | None = None) -> Artifact:
 
     Raises ArtifactError where it is missing, damaged, of a newer schema, or not of the `kind` that is asked for.
     """
+    if re.match(r"[a-z]+:/", str(path)):  # a URL is not repeated: it may hold credentials
+        raise ArtifactError("a URL is no name of an artifact", "write hf:owner/name for a repository on the Hub")
     if not is_folder(path):
         raise ArtifactError(f"{path} is not the folder of an artifact", "`apmctl list` shows what there is")
     manifest = manifests.read(path)

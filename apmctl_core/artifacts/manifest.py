@@ -249,6 +249,15 @@ class _Checker:
         made_from = values["inputs"].get("data", values["data"]["fingerprint"])
         self._require(made_from == values["data"]["fingerprint"], "inputs and data name different data")
         self._files(values["kind"], values["files"])
+        self._agreement(values["recipe"], values["config"])
+
+    def _agreement(self, recipe: dict[str, Any], config: dict[str, Any]) -> None:
+        """What the id covers must be what the recipe says, or settings would be believed that nobody vouches for."""
+        for name in ("model", "teachers", "distill", "seed", "precision"):
+            self._require(config.get(name, recipe.get(name)) == recipe.get(name), f"config and recipe differ in {name}")
+        distill = recipe.get("distill")
+        said = distill.get("committee") if isinstance(distill, dict) else None
+        self._require(config.get("committee", said) == said, "config and recipe differ in committee")
 
     def _texts(self, values: dict[str, Any], name: str, most: int) -> None:
         table = values.get(name)

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from apmctl_core import checkpoint, footprint, interrupts, matching, memory
+from apmctl_core import distill as stage
 from apmctl_core.artifacts import Store
 from apmctl_core.config import DataConfig, DistillConfig, EvalConfig, ModelConfig, Recipe, TeacherConfig
 from apmctl_core.errors import ArtifactError, Interrupted, NumericsError, StoreError
@@ -285,24 +286,59 @@ def test_a_run_takes_no_more_room_than_was_asked_for(tmp_path: Path) -> None:
 # --- memory
 
 
-def test_a_run_that_cut_its_batches_shorter_goes_on_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another segment rounds differently: a resumed run that finds more memory would end at other bytes."""
+def cut(root: Path, emit: Emit = silent) -> Outcome:
+    here = replace(session(root, emit), runtime=resolve("cpu", compile=False, segment=None))
+    return distill_set(here, replace(RECIPE, distill=replace(RECIPE.distill, ipc=3)))
 
-    def cut(root: Path, emit: Emit = silent) -> Outcome:
-        here = replace(session(root, emit), runtime=resolve("cpu", compile=False, segment=None))
-        return distill_set(here, replace(RECIPE, distill=replace(RECIPE.distill, ipc=3)))
 
-    monkeypatch.setattr(memory, "free", lambda device: 0)
+@pytest.mark.parametrize("first", [0, 10**12])
+def test_a_run_that_finds_other_memory_ends_at_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    """Another segment rounds differently: one that was begun whole goes on whole, one that was cut goes on so."""
+    left = {0: 10**12, 10**12: 0}
+    monkeypatch.setattr(memory, "free", lambda device: first)
     expected = cut(tmp_path / "whole").artifact
-    assert expected.manifest.environment["segment"] == 1
+    assert expected.manifest.environment["segment"] == (0 if first else 1)
     with pytest.raises(Interrupted):
         cut(tmp_path / "stopped", At("distill", 2, lambda: signal.raise_signal(signal.SIGTERM)))
-    monkeypatch.undo()  # now all the memory of this machine is there
+    monkeypatch.setattr(memory, "free", lambda device: left[first])
     interrupts.install()
     resumed = cut(tmp_path / "stopped").artifact
-    assert resumed.manifest.environment["segment"] == 1
+    assert resumed.manifest.environment["segment"] == expected.manifest.environment["segment"]
     assert resumed.file("set.safetensors").read_bytes() == expected.file("set.safetensors").read_bytes()
     assert sorted(p.name for p in resumed.path.iterdir()) == sorted(p.name for p in expected.path.iterdir())
+
+
+def test_segments_that_were_shortened_in_mid_run_are_resumed_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "_LEAST_SECONDS", 1e9)  # only what must be saved is
+    cycles: list[int] = []
+    right = stage._Work.cycle
+
+    def counted(self: Any, state: Any) -> None:
+        right(self, state)
+        cycles.append(1)
+
+    def latest(device: torch.device) -> int:
+        return 10**12 if len(cycles) == 2 else 0
+
+    monkeypatch.setattr(stage._Work, "cycle", counted)
+    monkeypatch.setattr(memory, "latest_peak", latest)
+    expected = cut(tmp_path / "whole").artifact
+    limit = expected.manifest.environment["segment"]
+    assert limit == 15  # half of the 30 images
+    cycles.clear()
+    # The state of the cycle that was too much is there although nothing else is, as after SIGKILL.
+    monkeypatch.setattr(checkpoint.Thrifty, "last", lambda self, make: None)
+    with pytest.raises(Interrupted):
+        cut(tmp_path / "stopped", At("distill", 3, lambda: signal.raise_signal(signal.SIGTERM)))
+    interrupts.install()
+    monkeypatch.setattr(memory, "latest_peak", lambda device: 0)
+    resumed = cut(tmp_path / "stopped").artifact
+    assert resumed.manifest.environment["segment"] == limit
+    assert resumed.file("set.safetensors").read_bytes() == expected.file("set.safetensors").read_bytes()
 
 
 # --- numbers

@@ -48,7 +48,9 @@ def machine(monkeypatch):
     found = {"peak": 100_000_000}
     monkeypatch.setattr(memory, "held", lambda device: 100_000_000)
     monkeypatch.setattr(memory, "free", lambda device: 200_000_000)
-    monkeypatch.setattr(memory, "peak", lambda device: found["peak"])
+    monkeypatch.setattr(memory, "latest_peak", lambda device: found["peak"])
+    monkeypatch.setattr(memory, "begin_peak", lambda device: found.update(peak=100_000_000))
+    monkeypatch.setattr(memory, "give_back", lambda device: None)
     return found
 
 
@@ -82,14 +84,24 @@ def test_what_is_free_bounds_a_segment_that_nobody_bounds(machine, monkeypatch):
 
 
 def test_a_budget_that_one_image_exceeds_is_refused_with_what_is_needed(machine):
-    with pytest.raises(ConfigError, match=r"0.12GB is too small: about 0.12 GB") as caught:
-        Segment(automatic=True, budget=120_500_000).for_load(LOAD, CPU)
+    with pytest.raises(ConfigError, match=r"0.12 GB is too small: about 0.12 GB") as caught:
+        Segment(automatic=True, budget=120_500_000).require(LOAD, CPU)
     assert caught.value.hint
+    Segment(automatic=True, budget=121_500_000).require(LOAD, CPU)
+    Segment(automatic=True).require(LOAD, CPU)
+
+
+def test_segments_that_are_cut_from_the_start_say_so(machine):
+    heard = Heard()
+    Segment(automatic=True, budget=170_000_000, emit=heard).for_load(LOAD, CPU)
+    assert heard == ["segments of 50 images, to stay within memory"]
+    Segment(20, budget=170_000_000, emit=heard).for_load(LOAD, CPU)
+    assert len(heard) == 1
 
 
 def test_segments_halve_until_the_work_fits_and_say_so():
-    heard, limits, tried = Heard(), [], []
-    segment = Segment(emit=heard, changed=limits.append)
+    heard, tried = Heard(), []
+    segment = Segment(emit=heard)
 
     def piece():
         tried.append(segment.length(100))
@@ -98,16 +110,12 @@ def test_segments_halve_until_the_work_fits_and_say_so():
         return "done"
 
     assert segment.attempt(piece, CPU) == "done"
-    assert tried == limits_of(tried) == [100, 50, 25]
-    assert limits == [50, 25]
+    assert tried == [100, 50, 25]
+    assert segment.limit == 25
     assert heard == [
         "memory ran out: segments of 50 images from here on, after 100",
         "memory ran out: segments of 25 images from here on, after 50",
     ]
-
-
-def limits_of(tried):
-    return sorted(tried, reverse=True)
 
 
 @pytest.mark.parametrize("error", [RuntimeError(NO_MEMORY), MemoryError(), torch.OutOfMemoryError("of CUDA")])
@@ -132,26 +140,79 @@ def test_other_errors_pass_through(error):
     assert segment.limit == 0
 
 
+def taking(machine, segment, image_bytes):
+    """A piece of work that takes so many bytes an image."""
+
+    def piece():
+        machine["peak"] = 120_000_000 + segment.length(80) * image_bytes
+
+    return piece
+
+
 def test_a_first_round_above_the_budget_shortens_the_segments(machine):
     heard = Heard()
     segment = Segment(automatic=True, budget=200_000_000, emit=heard).for_load(LOAD, CPU)
     assert segment.limit == 80
-
-    def piece():
-        segment.length(80)
-        machine["peak"] = 300_000_000  # twice what was predicted
-
-    segment.attempt(piece, CPU)
-    assert segment.limit == 40
-    assert heard == ["0.30 GB were taken, 0.20 may be: segments of 40 images from here on, after 80"]
-    segment.attempt(lambda: None, CPU)  # the peak is of the round before: nothing is known against 40
-    assert segment.limit == 40
+    del heard[:]
+    segment.attempt(taking(machine, segment, 1_500_000), CPU)  # half more than was predicted
+    assert segment.limit == 39
+    assert heard == ["0.24 GB were taken, 0.20 may be: segments of 27 images from here on, after 80"]
+    segment.attempt(taking(machine, segment, 1_500_000), CPU)
+    assert segment.limit == 39  # 27 images take 160 MB
+    segment.attempt(taking(machine, segment, 4_000_000), CPU)  # it may come worse at any time
+    assert segment.limit < 27
 
 
-def test_a_round_within_the_budget_leaves_the_segments_alone(machine):
+def test_a_round_within_the_budget_or_hardly_above_leaves_the_segments_alone(machine):
     segment = Segment(automatic=True, budget=200_000_000).for_load(LOAD, CPU)
     segment.attempt(lambda: machine.update(peak=199_000_000), CPU)
+    segment.attempt(lambda: machine.update(peak=203_000_000), CPU)
     assert segment.limit == 80
+
+
+def test_a_long_piece_of_work_is_begun_again_where_it_takes_too_much(machine):
+    segment = Segment(automatic=True, budget=200_000_000).for_load(LOAD, CPU)
+    begun = []
+
+    def piece():
+        begun.append(segment.limit)
+        taking(machine, segment, 1_500_000)()
+        segment.checkpoint(CPU)
+        return "done"
+
+    assert segment.attempt(piece, CPU) == "done"
+    assert begun == [80, 39]
+
+
+def test_a_budget_that_one_image_exceeds_in_earnest_is_said_once(machine):
+    heard = Heard()
+    segment = Segment(automatic=True, budget=200_000_000, emit=heard).for_load(LOAD, CPU)
+    for _ in range(12):
+        segment.attempt(lambda: (segment.length(80), machine.update(peak=400_000_000)), CPU)
+    assert segment.limit == 1
+    assert heard[-1] == "0.40 GB were taken, 0.20 may be, with one image at a time"
+    assert sum("one image" in text for text in heard) == 1
+
+
+def test_a_resumed_run_takes_the_segments_that_it_had(machine):
+    segment = Segment(automatic=True, budget=170_000_000).for_load(LOAD, CPU)
+    segment.resume(0)
+    segment.attempt(taking(machine, segment, 9_000_000), CPU)
+    assert segment.limit == 0  # others would round otherwise; running out of memory still shortens them
+    asked = Segment(7)
+    asked.resume(3)
+    assert asked.limit == 7
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_a_peak_can_be_begun_again():
+    big = torch.ones(50_000_000)
+    before, whole = memory.latest_peak(CPU), memory.peak(CPU)
+    del big
+    memory.give_back(CPU)
+    memory.begin_peak(CPU)
+    assert memory.latest_peak(CPU) < before - 100_000_000
+    assert memory.peak(CPU) >= whole
 
 
 def narrow(monkeypatch, after=0):

@@ -45,6 +45,16 @@ def test_a_budget_that_holds_no_process(shell):
     check_refusal(shell, 2, "distill", "digits", *TINY, "--memory-budget", "1MB", says="GB are needed")
 
 
+def test_a_url_is_not_repeated(shell):
+    answer = check_refusal(shell, 3, "show", "https://user:hf_secret@example.org/owner/name", says="URL")
+    assert "hf_secret" not in answer.err
+
+
+@pytest.mark.parametrize("flag", ["--rounds", "--batch", "--teacher-batch", "--student-epochs"])
+def test_counts_beyond_all_reason(shell, flag):
+    check_refusal(shell, 2, "distill", "digits", flag, "1" + "0" * 22, says=flag)
+
+
 def test_ipc_zero(shell):
     check_refusal(shell, 2, "distill", "digits", "--ipc", "0", says="--ipc")
 

@@ -26,7 +26,7 @@ def draft_of(kind: str, name: str, salt: int = 0, **changes: Any) -> Manifest:
     """A manifest without files; drafts of different salt have different ids."""
     values: dict[str, Any] = {
         "recipe": RECIPE | {"seed": salt},
-        "config": {"model": RECIPE["model"], "seed": salt},
+        "config": {"model": RECIPE["model"], "distill": RECIPE["distill"], "seed": salt},
         "inputs": {"data": "f" * 64},
         "data": {"dataset": "digits", "fingerprint": "f" * 64, "classes": CLASSES, "shape": SHAPE},
         "environment": {"apmctl": "0.1.0", "torch": "2", "created": "2026-01-02T03:04:05+00:00"},

@@ -276,6 +276,8 @@ LIES = {
     "other classes": (_set("data", "classes", to=["a", "b"]), "safetensors"),
     "another shape": (_set("data", "shape", to=[3, 8, 8]), "safetensors"),
     "another preprocessing": (_set("recipe", "data", "preprocessing", to="zca"), "kind"),
+    "settings that it was not made with": (_set("recipe", "distill", "rounds", to=7), "differ in distill"),
+    "a network that it was not made with": (_set("recipe", "model", "arch", to="convnet2"), "differ in model"),
     "a field too many": (_set("extra", to=1), "fields"),
     "no file of the set": (lambda manifest: manifest["files"].pop("set.safetensors"), "needs set"),
     "a text that controls a terminal": (_set("data", "dataset", to="a\x1b[2J"), "control"),
