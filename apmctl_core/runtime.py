@@ -30,6 +30,8 @@ _THREADS = torch.get_num_threads()
 _COMPILER_BYTES, _FIRST_STEP_BYTES = 250e6, 150e6
 # Networks smaller than this many multiply-adds an image lose more to casts than bf16 gains (measured on 8x8 images).
 _BF16_PAYS = 2e6
+# What torch and the system call processors' instructions for bf16.
+_BF16_NAMES = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +116,7 @@ def has_bf16(device: torch.device) -> bool:
 
 def _cpu_has_bf16() -> bool:
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    named = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
-    return any(bool(capabilities.get(name)) for name in named) or _flags_have_bf16()
+    return any(bool(capabilities.get(name)) for name in _BF16_NAMES) or _flags_have_bf16()
 
 
 def _flags_have_bf16() -> bool:
@@ -124,7 +125,7 @@ def _flags_have_bf16() -> bool:
             flags = next((line for line in f if line.startswith(("flags", "Features"))), "")
     except OSError:
         return False
-    return any(name in flags.split() for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return any(name in flags.split() for name in _BF16_NAMES)
 
 
 def choose_precision(asked: str, device: torch.device, multiply_adds: float) -> str:
