@@ -31,7 +31,7 @@ class Finding:
 
 def everything(store: Path) -> list[Finding]:
     """All findings: this machine's libraries, its device and compiler, the store, the Hub."""
-    from apmctl_core import runtime
+    from apmctl_core.machine import runtime
 
     engine = [Finding(c.name, c.status, c.detail, c.hint) for c in runtime.diagnose()]
     return [versions(), *libraries(), *engine, writable(store), login()]

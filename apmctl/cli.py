@@ -16,8 +16,9 @@ import typer
 from apmctl import errors
 from apmctl.commands import artifacts, distill, doctor, evaluate, hub, presets, relabel, teachers
 from apmctl.output import Sink
-from apmctl_core import __version__, interrupts
+from apmctl_core import __version__
 from apmctl_core.errors import ConfigError, Interrupted
+from apmctl_core.machine import interrupts
 
 app = typer.Typer(
     name="apmctl",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from apmctl_core.artifacts.artifact import Artifact
     from apmctl_core.hub.publication import Pushed
     from apmctl_core.hub.pull import Pulled
-    from apmctl_core.pipeline import Outcome
+    from apmctl_core.jobs.pipeline import Outcome
 
 
 def deliver_pushed(out: Sink, artifact: Artifact, pushed: Pushed) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 
 from apmctl.options import SOURCE_PANEL
 from apmctl.signature import Group, Values, option
-from apmctl_core import config as cfg
-from apmctl_core.config import DataConfig, DistillConfig, EvalConfig, ModelConfig, Recipe, TeacherConfig, flag_of
+from apmctl_core.config import recipe as cfg
+from apmctl_core.config.recipe import DataConfig, DistillConfig, EvalConfig, ModelConfig, Recipe, TeacherConfig, flag_of
 from apmctl_core.errors import ConfigError
 
 
@@ -33,7 +33,7 @@ class Settings:
 
     def recipe(self, dataset: str | None) -> tuple[Recipe, str]:
         """The recipe for a data set, by preset, file and flags, and where it began. Raises ConfigError."""
-        from apmctl_core import presets
+        from apmctl_core.config import presets
 
         toml = cfg.read_toml(self.config) if self.config else None
         try:

@@ -161,6 +161,6 @@ def store_root(given: Path | None) -> Path:
     """The store that was named, else the one of this user."""
     if given is not None:
         return given.expanduser()
-    from apmctl_core.artifacts.home import user_store
+    from apmctl_core.storage.home import user_store
 
     return user_store()

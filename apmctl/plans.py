@@ -9,16 +9,16 @@ from apmctl.options import Machine
 from apmctl.output import Sink
 from apmctl.sessions import opened
 from apmctl.text import duration, pairs, size, table
-from apmctl_core.config import Recipe, to_dict
+from apmctl_core.config.recipe import Recipe, to_dict
 
 if TYPE_CHECKING:
-    from apmctl_core.planning import Plan
+    from apmctl_core.jobs.planning import Plan
 
 
 def deliver(out: Sink, machine: Machine, command: str, recipe: Recipe, origin: str, pool: str | None = None) -> None:
     """Plan a command and deliver the plan as its result. Raises what planning raises."""
     with opened(machine, out) as session:
-        from apmctl_core.planning import plan as make_plan
+        from apmctl_core.jobs.planning import plan as make_plan
 
         plan = make_plan(session, recipe, command, pool=pool)
     document = {

@@ -14,7 +14,7 @@ from apmctl_core.errors import ApmError, ArtifactError
 if TYPE_CHECKING:
     from apmctl_core.artifacts.artifact import Artifact
     from apmctl_core.artifacts.store import Run
-    from apmctl_core.pipeline import Outcome
+    from apmctl_core.jobs.pipeline import Outcome
 
 Document = dict[str, Any]
 
@@ -210,7 +210,7 @@ def accuracy_of(artifact: Artifact, reports: Mapping[str, Artifact]) -> float | 
 
 def report_rows(report: Artifact) -> list[Document]:
     """The rows of a report; none where it cannot be read, which `verify` is there to say."""
-    from apmctl_core.artifacts.reports import load_report
+    from apmctl_core.artifacts.kinds.reports import load_report
 
     with contextlib.suppress(ApmError):
         return list(load_report(report)["results"])

@@ -11,16 +11,16 @@ from apmctl.options import Machine
 from apmctl.output import Sink
 
 if TYPE_CHECKING:
-    from apmctl_core.pipeline import Session
+    from apmctl_core.jobs.pipeline import Session
 
 
 @contextlib.contextmanager
 def opened(machine: Machine, out: Sink) -> Iterator[Session]:
     """The store, the device and the listener of a command. Raises DeviceError for a device that is not there."""
     with progress.listening(out) as emit:
-        from apmctl_core import runtime
         from apmctl_core.artifacts.store import Store
-        from apmctl_core.pipeline import Session
+        from apmctl_core.jobs.pipeline import Session
+        from apmctl_core.machine import runtime
 
         yield Session(
             store=Store(machine.store),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from apmctl_core.loading import LoadedSet, load
+    from apmctl_core.api import LoadedSet, load
 
 __version__ = "0.1.0"
 __all__ = ["LoadedSet", "__version__", "load"]
@@ -16,7 +16,7 @@ __all__ = ["LoadedSet", "__version__", "load"]
 
 def __getattr__(name: str) -> Any:
     if name in ("LoadedSet", "load"):
-        from apmctl_core import loading
+        from apmctl_core import api as loading
 
         return getattr(loading, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

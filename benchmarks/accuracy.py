@@ -16,11 +16,11 @@ from typing import Any
 
 from common import Table, options, parse, report, words
 
-from apmctl_core.config import Recipe
+from apmctl_core.config.presets import preset
+from apmctl_core.config.recipe import Recipe
 from apmctl_core.events import Event, Note
-from apmctl_core.pipeline import Outcome, Session, distill_set, evaluate_set, train_pool
-from apmctl_core.presets import preset
-from apmctl_core.runtime import resolve
+from apmctl_core.jobs.pipeline import Outcome, Session, distill_set, evaluate_set, train_pool
+from apmctl_core.machine.runtime import resolve
 
 SIDES = (("bf16", True), ("fp32", False))  # precision, compiled
 

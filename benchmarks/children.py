@@ -133,6 +133,6 @@ def peak_bytes() -> int:
         return int(line.split()[1]) * 1024
     import torch
 
-    from apmctl_core import memory
+    from apmctl_core.machine import memory
 
     return memory.peak(torch.device("cpu"))

@@ -15,20 +15,20 @@ import torch
 from common import Table, gigabytes, median, options, parse, report, spread
 from subjects import noise
 
-from apmctl_core import memory
-from apmctl_core.config import Recipe
+from apmctl_core.config.presets import preset
+from apmctl_core.config.recipe import Recipe
 from apmctl_core.data.preprocessing import Preprocessing
-from apmctl_core.distill import distill
 from apmctl_core.events import Event, Note, Progress
-from apmctl_core.examples import TensorSource
+from apmctl_core.jobs.workload import Task, distill_load, multiply_adds, teacher_load
+from apmctl_core.machine import memory
+from apmctl_core.machine.runtime import Runtime, choose_precision, resolve
 from apmctl_core.models.registry import build
-from apmctl_core.presets import preset
-from apmctl_core.runtime import Runtime, choose_precision, resolve
 from apmctl_core.seeding import Stream
-from apmctl_core.teachers import train_teachers
-from apmctl_core.training import Schedule, Trainer, match_logits
+from apmctl_core.stages.distill import distill
+from apmctl_core.stages.teachers import train_teachers
+from apmctl_core.training.examples import TensorSource
+from apmctl_core.training.loop import Schedule, Trainer, match_logits
 from apmctl_core.values import TeacherPool
-from apmctl_core.workload import Task, distill_load, multiply_adds, teacher_load
 
 SHAPE, CLASSES = (3, 32, 32), 10
 AIM_MINUTES = 15

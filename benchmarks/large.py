@@ -19,13 +19,13 @@ import numpy as np
 from children import Channel, Worker, peak_bytes
 from common import Table, gigabytes, options, parse, report
 
-from apmctl_core.config import DistillConfig, ModelConfig, TeacherConfig
+from apmctl_core.config.recipe import DistillConfig, ModelConfig, TeacherConfig
 from apmctl_core.data import Dataset, cache
 from apmctl_core.data.preprocessing import fit
-from apmctl_core.distill import distill
-from apmctl_core.runtime import resolve
+from apmctl_core.machine.runtime import resolve
 from apmctl_core.seeding import Stream
-from apmctl_core.teachers import train_teachers
+from apmctl_core.stages.distill import distill
+from apmctl_core.stages.teachers import train_teachers
 
 PHASES = ("preprocessing fitted", "teacher trained an epoch and tested", "set initialised")
 _CHUNK = 2000

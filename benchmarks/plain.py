@@ -19,14 +19,14 @@ from common import Table, options, parse, report
 from subjects import Setting, noise, untrained
 from torch import Tensor, nn
 
-from apmctl_core import augment
-from apmctl_core.config import DistillConfig, ModelConfig
+from apmctl_core.config.recipe import DistillConfig, ModelConfig
 from apmctl_core.data import Dataset
 from apmctl_core.data.sampling import stratified_sample
-from apmctl_core.distill import distill
+from apmctl_core.machine.runtime import resolve
 from apmctl_core.models.registry import build
-from apmctl_core.runtime import resolve
 from apmctl_core.seeding import Stream
+from apmctl_core.stages.distill import distill
+from apmctl_core.training import augment
 from apmctl_core.values import TeacherPool
 
 

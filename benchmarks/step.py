@@ -14,13 +14,13 @@ from collections.abc import Callable
 import torch
 from common import Table, in_turns, median, numbers, options, parse, report, words
 
-from apmctl_core.config import ModelConfig
+from apmctl_core.config.recipe import ModelConfig
 from apmctl_core.events import Event, Note
-from apmctl_core.examples import TensorSource
+from apmctl_core.machine.runtime import Runtime, autocast, resolve
 from apmctl_core.models.registry import build
-from apmctl_core.runtime import Runtime, autocast, resolve
 from apmctl_core.seeding import Stream
-from apmctl_core.training import Schedule, Trainer, match_logits
+from apmctl_core.training.examples import TensorSource
+from apmctl_core.training.loop import Schedule, Trainer, match_logits
 
 CLASSES = 10
 Step = Callable[[int], None]  # takes so many steps

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from children import Channel, Paced, peak_bytes
 
-from apmctl_core import memory
-from apmctl_core.config import DistillConfig, ModelConfig
+from apmctl_core.config.recipe import DistillConfig, ModelConfig
 from apmctl_core.data import Dataset, Split, load
 from apmctl_core.data.preprocessing import Preprocessing
-from apmctl_core.distill import distill
+from apmctl_core.machine import memory
+from apmctl_core.machine.runtime import resolve
 from apmctl_core.models.registry import build
-from apmctl_core.runtime import resolve
 from apmctl_core.seeding import Stream
+from apmctl_core.stages.distill import distill
 from apmctl_core.values import State, TeacherPool
 
 Shape = tuple[int, int, int]

@@ -42,7 +42,7 @@ def distill(
         plans.deliver(out, machine, "distill", recipe, origin, teachers)
         return
     with opened(machine, out) as session:
-        from apmctl_core.pipeline import distill_set
+        from apmctl_core.jobs.pipeline import distill_set
 
         if push is not None:
             from apmctl_core.hub.push import preflight

@@ -39,7 +39,7 @@ def evaluate(
     if min_accuracy is not None and not 0 <= min_accuracy <= 1:
         raise ConfigError(f"--min-accuracy must be a fraction, got {min_accuracy}", "e.g. 0.4 for 40 per cent")
     with opened(machine, out) as session:
-        from apmctl_core.pipeline import evaluate_set
+        from apmctl_core.jobs.pipeline import evaluate_set
 
         outcome = evaluate_set(session, ref, changes)
     present.deliver_results(out, outcome)

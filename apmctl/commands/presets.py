@@ -10,7 +10,7 @@ from apmctl import options
 from apmctl.output import Sink
 from apmctl.signature import takes
 from apmctl.text import table
-from apmctl_core.config import Recipe, to_dict
+from apmctl_core.config.recipe import Recipe, to_dict
 
 
 @takes(options.OUTPUT)
@@ -18,7 +18,7 @@ def presets(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Print this one as TOML.")] = None, *, out: Sink
 ) -> None:
     """List the named settings, or print one as a TOML file that `--config` takes."""
-    from apmctl_core.presets import PRESETS, preset
+    from apmctl_core.config.presets import PRESETS, preset
 
     if name is not None:
         recipe = to_dict(preset(name))

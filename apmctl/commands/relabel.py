@@ -32,7 +32,7 @@ def relabel(
     if committee not in _COMMITTEES:
         raise ConfigError(f"--committee cannot be {committee!r}", f"choose one of: {', '.join(_COMMITTEES)}")
     with opened(machine, out) as session:
-        from apmctl_core.pipeline import relabel_set
+        from apmctl_core.jobs.pipeline import relabel_set
 
         outcome = relabel_set(session, ref, pool=teachers, committee=committee, name=name)
     present.deliver_made(out, "relabel", outcome)

@@ -26,7 +26,7 @@ def teachers(
         plans.deliver(out, machine, "teachers", recipe, origin)
         return
     with opened(machine, out) as session:
-        from apmctl_core.pipeline import train_pool
+        from apmctl_core.jobs.pipeline import train_pool
 
         outcome = train_pool(session, recipe, name=name)
     present.deliver_made(out, "teachers", outcome)

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from apmctl_core.artifacts.artifact import Artifact, Damaged, open_artifact
-from apmctl_core.artifacts.files import require_space
 from apmctl_core.artifacts.manifest import FileEntry, Manifest, draft
 from apmctl_core.artifacts.store import Run, Store
 from apmctl_core.artifacts.workspace import Workspace
+from apmctl_core.storage.files import require_space
 
 __all__ = [
     "Artifact",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apmctl_core.artifacts import manifest as manifests
-from apmctl_core.artifacts.files import DAMAGED_HINT, is_folder, regular_size
 from apmctl_core.artifacts.manifest import Manifest
 from apmctl_core.errors import ApmError, ArtifactError
+from apmctl_core.storage.files import DAMAGED_HINT, is_folder, regular_size
 
 
 @dataclass(frozen=True)

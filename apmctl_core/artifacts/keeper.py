@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from apmctl_core.artifacts.workspace import Workspace
-from apmctl_core.checkpoint import Snapshot
+from apmctl_core.training.checkpoint import Snapshot
 
 
 class WorkspaceKeeper:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from apmctl_core import config as configs
-from apmctl_core.artifacts import strict_json
-from apmctl_core.artifacts.files import DAMAGED_HINT, read_bounded
+from apmctl_core.config import recipe as configs
 from apmctl_core.errors import ArtifactError
+from apmctl_core.storage import strict_json
+from apmctl_core.storage.files import DAMAGED_HINT, read_bounded
 
 FILE_NAME = "manifest.json"
 MAX_BYTES = 4 << 20

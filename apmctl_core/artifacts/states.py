@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apmctl_core.artifacts import header as headers
-from apmctl_core.artifacts import strict_json
-from apmctl_core.artifacts.files import remove_tree
 from apmctl_core.errors import ArtifactError, NumericsError
 from apmctl_core.events import Emit, Note, silent
+from apmctl_core.storage import header as headers
+from apmctl_core.storage import strict_json
+from apmctl_core.storage.files import remove_tree
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,7 @@ def save(folder: Path, name: str, tensors: Mapping[str, Tensor], meta: Mapping[s
 
     Raises StoreError where the disk refuses (both states are then what they were), NumericsError for a NaN in `meta`.
     """
-    from apmctl_core.artifacts import tensors as io
+    from apmctl_core.storage import tensors as io
 
     newest, previous = _paths(folder, name)
     try:
@@ -107,7 +107,7 @@ def _meta(header: headers.Header, path: Path) -> tuple[dict[str, Any], dict[str,
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    from apmctl_core.artifacts import tensors as io
+    from apmctl_core.storage import tensors as io
 
     tensors, metadata = io.read(path)
     meta, envelope = _meta(headers.Header({}, metadata), path)
@@ -117,7 +117,7 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
-    from apmctl_core.artifacts import tensors as io
+    from apmctl_core.storage import tensors as io
 
     total = hashlib.sha256(text.encode())
     for name in sorted(tensors):

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from apmctl_core.artifacts import files, locks, refs, states
 from apmctl_core.artifacts import manifest as manifests
+from apmctl_core.artifacts import refs, states
 from apmctl_core.artifacts.artifact import Artifact, Damaged, open_artifact, open_stored
 from apmctl_core.artifacts.refs import Entry
 from apmctl_core.artifacts.workspace import PARTIAL, TRASH, Workspace, discard
 from apmctl_core.errors import ArtifactError, StoreError
 from apmctl_core.events import Emit, Note, silent
+from apmctl_core.storage import files, locks
 
 Artifacts = list[Artifact]
 list_ = list  # inside Store, `list` is a method

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from apmctl_core.artifacts import manifest as manifests
 from apmctl_core.artifacts.artifact import Artifact
-from apmctl_core.artifacts.files import DAMAGED_HINT, disk_errors, open_regular, sha256_of
-from apmctl_core.artifacts.strict_json import parse_object
 from apmctl_core.errors import ArtifactError
+from apmctl_core.storage.files import DAMAGED_HINT, disk_errors, open_regular, sha256_of
+from apmctl_core.storage.strict_json import parse_object
 
 if TYPE_CHECKING:
-    from apmctl_core.artifacts.pools import ShapesOf
+    from apmctl_core.artifacts.kinds.pools import ShapesOf
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MAX_LINE = 1 << 20
@@ -71,7 +71,7 @@ def _check_sha256(artifact: Artifact, name: str, expected: str) -> None:
 
 
 def _check_pool(artifact: Artifact, shapes: ShapesOf | None) -> None:
-    from apmctl_core.artifacts.pools import load_pool
+    from apmctl_core.artifacts.kinds.pools import load_pool
     from apmctl_core.models.registry import state_shapes
 
     for _ in load_pool(artifact, shapes or state_shapes).states:
@@ -79,7 +79,7 @@ def _check_pool(artifact: Artifact, shapes: ShapesOf | None) -> None:
 
 
 def _check_set(artifact: Artifact) -> None:
-    from apmctl_core.artifacts.sets import check_values
+    from apmctl_core.artifacts.kinds.sets import check_values
 
     check_values(artifact)
     if "preview.png" in artifact.manifest.files:
@@ -89,7 +89,7 @@ def _check_set(artifact: Artifact) -> None:
 
 
 def _check_report(artifact: Artifact) -> None:
-    from apmctl_core.artifacts.reports import load_report
+    from apmctl_core.artifacts.kinds.reports import load_report
 
     load_report(artifact)
 

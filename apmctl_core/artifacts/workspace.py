@@ -12,14 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from apmctl_core.artifacts import files, states, strict_json
 from apmctl_core.artifacts import manifest as manifests
+from apmctl_core.artifacts import states
 from apmctl_core.artifacts.artifact import Artifact, open_artifact, open_stored
 from apmctl_core.artifacts.manifest import FileEntry, Manifest
-from apmctl_core.artifacts.strict_json import printable
 from apmctl_core.errors import ArtifactError, StoreError
 from apmctl_core.events import Emit, silent
-from apmctl_core.interrupts import shielded
+from apmctl_core.machine.interrupts import shielded
+from apmctl_core.storage import files, strict_json
+from apmctl_core.storage.strict_json import printable
 
 if TYPE_CHECKING:
     from torch import Tensor

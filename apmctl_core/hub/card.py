@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from apmctl_core.artifacts.artifact import Artifact
-from apmctl_core.artifacts.header import read_header
-from apmctl_core.artifacts.spaces import FILE as SPACE_FILE
+from apmctl_core.artifacts.kinds.spaces import FILE as SPACE_FILE
 from apmctl_core.errors import ConfigError
 from apmctl_core.hub import snippets
+from apmctl_core.storage.header import read_header
 
 Row = Mapping[str, Any]
 

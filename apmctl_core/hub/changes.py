@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from apmctl_core.artifacts import files
 from apmctl_core.artifacts import manifest as manifests
-from apmctl_core.hub import parquet
+from apmctl_core.formats import set_parquet as parquet
 from apmctl_core.hub.client import File
+from apmctl_core.storage import files
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from apmctl_core import __version__
-from apmctl_core.clients import bounded, listening, shown
 from apmctl_core.errors import ArtifactError, NetworkError
 from apmctl_core.events import Emit, Note, silent
 from apmctl_core.hub.failures import LOGIN, broken_off, missing, transient, translate
+from apmctl_core.network.clients import bounded, listening, shown
 
 T = TypeVar("T")
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from apmctl_core.artifacts.files import store_error
-from apmctl_core.clients import chain, is_network, shown
 from apmctl_core.errors import ApmError, ArtifactError, ConfigError, Interrupted, NetworkError
+from apmctl_core.network.clients import chain, is_network, shown
+from apmctl_core.storage.files import store_error
 
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 AGAIN = "give the same command again; what has arrived is not sent twice"

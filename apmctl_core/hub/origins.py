@@ -10,12 +10,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from apmctl_core.artifacts import strict_json
 from apmctl_core.artifacts.artifact import Artifact
-from apmctl_core.artifacts.files import make_folder, read_bounded, write_bytes
 from apmctl_core.artifacts.manifest import KINDS, is_id
 from apmctl_core.artifacts.store import Store
 from apmctl_core.errors import ArtifactError, StoreError
+from apmctl_core.storage import strict_json
+from apmctl_core.storage.files import make_folder, read_bounded, write_bytes
 
 _MAX_BYTES = 4 << 20
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from apmctl_core.artifacts import files, locks
 from apmctl_core.artifacts import manifest as manifests
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.artifacts.manifest import FileEntry, Manifest
@@ -21,6 +20,7 @@ from apmctl_core.hub.client import MAIN, Client, Remote, is_offline
 from apmctl_core.hub.failures import offline
 from apmctl_core.hub.origins import Origin
 from apmctl_core.hub.references import Reference
+from apmctl_core.storage import files, locks
 
 TYPES = {"set": "dataset", "pool": "model"}
 _KINDS = {type: kind for kind, type in TYPES.items()}

@@ -12,16 +12,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from apmctl_core.artifacts import files
 from apmctl_core.artifacts import manifest as manifests
 from apmctl_core.artifacts.artifact import Artifact
-from apmctl_core.artifacts.reports import load_report
-from apmctl_core.artifacts.sets import check_structure
+from apmctl_core.artifacts.kinds.reports import load_report
+from apmctl_core.artifacts.kinds.sets import check_structure
 from apmctl_core.artifacts.store import Store
 from apmctl_core.artifacts.verify import require_sound
 from apmctl_core.errors import ConfigError, MismatchError
 from apmctl_core.events import Emit, Note, Progress, silent
-from apmctl_core.hub import origins, parquet
+from apmctl_core.formats import set_parquet as parquet
+from apmctl_core.hub import origins
 from apmctl_core.hub.card import card
 from apmctl_core.hub.changes import Change, compare
 from apmctl_core.hub.client import MAIN, Client, File, Remote, endpoint
@@ -29,6 +29,7 @@ from apmctl_core.hub.origins import Origin
 from apmctl_core.hub.publication import Options, Pushed
 from apmctl_core.hub.pull import TYPES
 from apmctl_core.hub.references import check_repo
+from apmctl_core.storage import files
 
 CARD = "README.md"
 _OTHERS = (".gitattributes", CARD, ".gitignore", "LICENSE")  # what a fresh repository may have

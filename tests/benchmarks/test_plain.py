@@ -6,10 +6,10 @@ import pytest
 import torch
 from plain import Plain, plain_images
 
-from apmctl_core.config import DistillConfig
-from apmctl_core.distill import distill
+from apmctl_core.config.recipe import DistillConfig
 from apmctl_core.seeding import Stream
-from tests.core.helpers import runtime, toy_dataset, toy_pool
+from apmctl_core.stages.distill import distill
+from tests.helpers import runtime, toy_dataset, toy_pool
 
 CONFIG = DistillConfig(
     ipc=4, rounds=8, student_epochs=6, checkpoints=3, refresh_every=3, image_lr=2.0, alpha=0.5, student_batch=5

@@ -26,8 +26,6 @@ from typing import Any
 from tests.campaigns import warm
 from tests.campaigns.recipes import DISTILL, on
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "core" / "artifacts"))
-
 COMMAND = Path(sys.executable).parent / "apmctl"
 _CONSTANT = 48 << 20  # bytes for JSON: a manifest has at most 4 MB, a header 1 MB, and parsed they take a multiple
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of <malloc.h>
@@ -233,10 +231,10 @@ def state_of(folder: Path) -> list[tuple[str, int, int]]:
 def large(work: Path, count: int, seed: int) -> dict[str, float]:
     """Sets of tens of megabytes: how often their own size reading them takes, sound or damaged."""
     import test_damage as ways
-    from artifact_samples import make_draft, set_value
 
     from apmctl_core.artifacts import Store
-    from apmctl_core.artifacts.sets import save_set
+    from apmctl_core.artifacts.kinds.sets import save_set
+    from tests.apmctl_core.artifacts.artifact_samples import make_draft, set_value
 
     store = Store(work / "large")
     made = make_draft("set", "large")

@@ -28,13 +28,13 @@ CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.
 def load() -> None:
     """Import all that the commands import in their bodies."""
     for name in (
-        *("apmctl_core.pipeline", "apmctl_core.planning", "apmctl.cli"),
+        *("apmctl_core.jobs.pipeline", "apmctl_core.jobs.planning", "apmctl.cli"),
         *("filelock", "PIL.ImageDraw", "PIL.ImageOps", "safetensors.torch", "sklearn.datasets"),
         "torch._dynamo",  # the first step of an optimiser imports it, which takes a second
     ):
         importlib.import_module(name)
     from apmctl import cli
-    from apmctl_core import interrupts
+    from apmctl_core.machine import interrupts
 
     with contextlib.redirect_stdout(io.StringIO()):
         cli.run(["presets", "--quiet"])  # the parser imports much on its first use
@@ -107,7 +107,7 @@ def _become(arguments: Sequence[str], log: Path, eager: bool, die_at: int, root:
 
 
 def _save_always() -> None:
-    from apmctl_core import checkpoint
+    from apmctl_core.training import checkpoint
 
     checkpoint._LEAST_SECONDS = 0.0
     checkpoint._SHARE = 1e9

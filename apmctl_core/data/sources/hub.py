@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from apmctl_core.clients import bounded, chain, is_network, listening, shown
 from apmctl_core.data.columns import Columns, concat, detect, label_values, payloads
 from apmctl_core.data.request import Hub
 from apmctl_core.data.rows import Payload, Rows, Source
 from apmctl_core.data.spec import Spec
 from apmctl_core.errors import ApmError, DataError, NetworkError
 from apmctl_core.events import Emit, Note
+from apmctl_core.network.clients import bounded, chain, is_network, listening, shown
 
 _BATCH = 64
 _TIMEOUT_S = 10.0

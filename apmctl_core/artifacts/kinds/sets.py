@@ -1,0 +1,123 @@
+"""Distilled sets on disk: images, logits, labels and stages; the preprocessing; the random baseline beside them.
+
+Shape legend: M images in a set, C channels, H x W pixels, K classes, D draws of a random baseline.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from apmctl_core.artifacts.artifact import Artifact
+from apmctl_core.artifacts.kinds.spaces import check_preprocessing, load_preprocessing, save_preprocessing
+from apmctl_core.artifacts.manifest import Manifest
+from apmctl_core.errors import ArtifactError, MismatchError
+from apmctl_core.storage import tensors as io
+from apmctl_core.storage.files import DAMAGED_HINT
+from apmctl_core.storage.header import Layout, check_layout, read_header
+from apmctl_core.values import Baseline, DistilledSet
+
+FILE = "set.safetensors"
+BASELINE_FILE = "baseline.safetensors"
+
+
+def save_set(folder: Path, distilled: DistilledSet) -> None:
+    """Write a set into the folder of a run: set, preprocessing and, if there is one, baseline.
+
+    Raises NumericsError for images or logits that are not finite, StoreError where the disk refuses.
+    """
+    s = distilled
+    tensors = {"images": s.images, "logits": s.logits, "labels": s.labels, "stage": s.stage}
+    baseline = {} if s.baseline is None else {"index": s.baseline.index_DM, "logits": s.baseline.logits_DMK}
+    io.require_finite(tensors, "the set", "nothing is written; try a lower --image-lr")
+    io.require_finite(baseline, "the baseline")
+    io.write(folder / FILE, tensors)
+    if baseline:
+        io.write(folder / BASELINE_FILE, baseline)
+    save_preprocessing(folder, s.preprocessing)
+
+
+def load_set(artifact: Artifact) -> DistilledSet:
+    """The set of an artifact, every value checked.
+
+    Raises ArtifactError where something is damaged or the manifest and the tensors contradict each other.
+    """
+    manifest = artifact.manifest
+    count = check_structure(artifact)
+    tensors, _ = io.read(artifact.file(FILE), layouts(manifest), finite=True)
+    _check_range(tensors["labels"], len(manifest.classes), artifact.file(FILE), "labels")
+    _check_range(tensors["stage"], None, artifact.file(FILE), "stage")
+    return DistilledSet(
+        images=tensors["images"],
+        logits=tensors["logits"],
+        labels=tensors["labels"],
+        stage=tensors["stage"],
+        classes=manifest.classes,
+        preprocessing=load_preprocessing(artifact.path, manifest),
+        baseline=_load_baseline(artifact, count),
+    )
+
+
+def check_values(artifact: Artifact) -> int:
+    """Check every value of a set as `load_set` does, piece by piece: memory does not grow with the set. Returns M."""
+    count = check_structure(artifact)
+    path = artifact.file(FILE)
+    _check_pieces(path, finite=("images", "logits"), below={"labels": len(artifact.manifest.classes), "stage": None})
+    if BASELINE_FILE in artifact.manifest.files:
+        _check_pieces(artifact.file(BASELINE_FILE), finite=("logits",), below={"index": None})
+    load_preprocessing(artifact.path, artifact.manifest)
+    return count
+
+
+def _check_pieces(path: Path, finite: tuple[str, ...], below: dict[str, int | None]) -> None:
+    for name in finite:
+        for piece in io.pieces(path, name):
+            io.check_finite({name: piece}, str(path))
+    for name, limit in below.items():
+        for piece in io.pieces(path, name):
+            _check_range(piece, limit, path, name)
+
+
+def check_structure(artifact: Artifact) -> int:
+    """Check a set's files by their headers alone, and against each other. Returns M. Raises ArtifactError."""
+    if artifact.kind != "set":
+        raise MismatchError(f"{artifact.ref} is a {artifact.kind}, not a set", "give the set to use")
+    manifest = artifact.manifest
+    path = artifact.file(FILE)
+    sizes = check_layout(read_header(path), layouts(manifest), path)
+    if BASELINE_FILE in manifest.files:
+        other = artifact.file(BASELINE_FILE)
+        check_layout(read_header(other), baseline_layouts(manifest, sizes["M"]), other)
+    check_preprocessing(artifact.path, manifest)
+    return sizes["M"]
+
+
+def layouts(manifest: Manifest) -> dict[str, Layout]:
+    """Names, dtypes and shapes of a set's tensors."""
+    return {
+        "images": Layout("F32", ("M", *manifest.shape)),
+        "logits": Layout("F32", ("M", len(manifest.classes))),
+        "labels": Layout("I64", ("M",)),
+        "stage": Layout("I64", ("M",)),
+    }
+
+
+def baseline_layouts(manifest: Manifest, count: int) -> dict[str, Layout]:
+    """Names, dtypes and shapes of the baseline of a set of `count` images."""
+    k = len(manifest.classes)
+    return {"index": Layout("I64", ("D", count)), "logits": Layout("F32", ("D", count, k))}
+
+
+def _load_baseline(artifact: Artifact, count: int) -> Baseline | None:
+    if BASELINE_FILE not in artifact.manifest.files:
+        return None
+    path = artifact.file(BASELINE_FILE)
+    tensors, _ = io.read(path, baseline_layouts(artifact.manifest, count), finite=True)
+    _check_range(tensors["index"], None, path, "index")
+    return Baseline(index_DM=tensors["index"], logits_DMK=tensors["logits"])
+
+
+def _check_range(values: Tensor, below: int | None, path: Path, name: str) -> None:
+    if int(values.min()) < 0 or (below is not None and int(values.max()) >= below):
+        raise ArtifactError(f"{path}: {name!r} holds values out of range", DAMAGED_HINT)

@@ -1,0 +1,61 @@
+"""The preprocessing of an artifact: the tensors that bring images into the space that networks train on, and back."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from apmctl_core.artifacts.manifest import Manifest
+from apmctl_core.data.preprocessing import Preprocessing
+from apmctl_core.errors import ArtifactError
+from apmctl_core.storage import tensors as io
+from apmctl_core.storage.files import DAMAGED_HINT
+from apmctl_core.storage.header import Layout, check_layout, read_header
+
+FILE = "preprocessing.safetensors"
+
+
+def layouts(kind: str, shape: tuple[int, int, int]) -> dict[str, Layout]:
+    """Names, dtypes and shapes of a preprocessing's tensors for images (C, H, W)."""
+    if kind == "standard":
+        return {"mean": Layout("F32", (shape[0],)), "std": Layout("F32", (shape[0],))}
+    d = math.prod(shape)
+    return {"mean": Layout("F32", (d,)), "matrix": Layout("F32", (d, d)), "inverse": Layout("F32", (d, d))}
+
+
+def save_preprocessing(folder: Path, preprocessing: Preprocessing) -> None:
+    """Write a preprocessing into the folder of a run. Raises StoreError, NumericsError."""
+    io.require_finite(preprocessing.tensors, "the preprocessing")
+    io.write(folder / FILE, preprocessing.tensors)
+
+
+def load_preprocessing(folder: Path, manifest: Manifest) -> Preprocessing:
+    """The preprocessing in an artifact's folder, of the shape and the kind that its manifest says.
+
+    Raises ArtifactError where it is damaged, or of another shape or kind.
+    """
+    path = folder / FILE
+    kind = _kind(path, manifest)
+    tensors, _ = io.read(path, layouts(kind, manifest.shape), finite=True)
+    if kind == "standard" and not bool((tensors["std"] > 0).all()):
+        raise ArtifactError(f"{path} has a standard deviation that is not positive", DAMAGED_HINT)
+    return Preprocessing(kind, tensors)
+
+
+def check_preprocessing(folder: Path, manifest: Manifest) -> None:
+    """The same checks as far as the file's header goes, without reading the tensors."""
+    path = folder / FILE
+    check_layout(read_header(path), layouts(_kind(path, manifest), manifest.shape), path)
+
+
+def _kind(path: Path, manifest: Manifest) -> str:
+    kind = "zca" if "matrix" in read_header(path).tensors else "standard"
+    for said in (manifest.config.get("preprocessing"), _recipe_kind(manifest)):
+        if said not in (None, kind):
+            raise ArtifactError(f"{path} is of kind {kind}, the recipe says {str(said)[:40]!r}", DAMAGED_HINT)
+    return kind
+
+
+def _recipe_kind(manifest: Manifest) -> object:
+    data = manifest.recipe.get("data")
+    return data.get("preprocessing") if isinstance(data, dict) else None

@@ -1,0 +1,92 @@
+"""The gradient of the images' loss (APM eq. 4), bounded in memory by a segment and one network's activations.
+
+Shape legend: B images of a round, S of a segment, C channels, H x W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from apmctl_core.machine.runtime import Compiled, Runtime, autocast
+from apmctl_core.machine.segment import padded, segments
+from apmctl_core.training import augment, losses
+from apmctl_core.values import State
+
+
+class Matcher:
+    """Gradients of L_u = mean over B of sum over checkpoints of -d(f_T(u), f_S(u)) + alpha CE(f_T(u), y).
+
+    The gradient with respect to an image does not depend on the other images, and the sum over checkpoints can be
+    taken one at a time: at any moment the activations of one network on one segment are held. The teacher is run
+    once per segment without a graph, for the checkpoints to be compared with, and once with one, to carry back
+    what all of them together, and its own cross-entropy, ask of it.
+    """
+
+    def __init__(self, network: nn.Module, objective: str, alpha: float, runtime: Runtime, precision: str) -> None:
+        self._network = network.to(runtime.device).requires_grad_(False)
+        self._objective = objective
+        self._alpha = alpha
+        self._runtime = runtime
+        self._precision = precision
+        self._logits = Compiled(self._forward, runtime)
+        self._checkpoint_loss = Compiled(self._checkpoint_term, runtime)
+        self._teacher_loss = Compiled(self._teacher_term, runtime)
+
+    def _forward(self, weights: State, u: Tensor) -> Tensor:
+        with autocast(self._runtime.device, self._precision):
+            logits: Tensor = functional_call(self._network, dict(weights), (u,))
+        # Losses are taken in at least float32; double stays double.
+        return logits if logits.dtype == torch.float64 else logits.float()
+
+    def _checkpoint_term(self, weights: State, u: Tensor, teacher_SK: Tensor, weight_S: Tensor) -> Tensor:
+        student_SK = self._forward(weights, u)
+        return (losses.adversarial(teacher_SK, student_SK, self._objective) * weight_S).sum()
+
+    def _teacher_term(self, weights: State, u: Tensor, pull_SK: Tensor, y: Tensor, weight_S: Tensor) -> Tensor:
+        teacher_SK = self._forward(weights, u)
+        regulariser = losses.class_regulariser(teacher_SK, y) * weight_S
+        return (teacher_SK * pull_SK).sum() + self._alpha * regulariser.sum()
+
+    def gradient(
+        self, u_BCHW: Tensor, y_B: Tensor, teacher: State, checkpoints: Sequence[State], draws_B4: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """dL_u/du (B, C, H, W) and the matching part of L_u, summed over checkpoints, averaged over B (scalar).
+
+        `draws_B4` augments what the networks see; None shows them the images as they are (Algorithm 1).
+        """
+        gradient = torch.empty_like(u_BCHW)
+        matched = torch.zeros((), device=u_BCHW.device)
+        size = self._runtime.segment.length(len(u_BCHW))
+        for part, length in segments(len(u_BCHW), size, pad=bool(self._runtime.compile)):
+            u = u_BCHW[part].detach().requires_grad_()
+            seen = u if draws_B4 is None else augment.apply(u, draws_B4[part])
+            weight = padded(torch.full((len(u),), 1 / len(u_BCHW), device=u.device, dtype=u.dtype), length, zero=True)
+            pull, loss = self._segment(
+                padded(seen.detach(), length), padded(y_B[part], length), teacher, checkpoints, weight
+            )
+            # What the networks ask of the images as they saw them goes back through the augmentation.
+            (gradient[part],) = torch.autograd.grad(seen, u, pull[: len(u)]) if seen is not u else (pull[: len(u)],)
+            matched += loss
+        return gradient, matched
+
+    def _segment(
+        self, u: Tensor, y: Tensor, teacher: State, checkpoints: Sequence[State], weight: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        u = u.requires_grad_()
+        with torch.no_grad():
+            teacher_SK = self._logits(teacher, u)
+        teacher_SK.requires_grad_()
+        gradient, pull = torch.zeros_like(u), torch.zeros_like(teacher_SK)
+        matched = torch.zeros((), device=u.device)
+        for weights in checkpoints:
+            loss = self._checkpoint_loss(weights, u, teacher_SK, weight)
+            du, dt = torch.autograd.grad(loss, (u, teacher_SK))
+            gradient += du
+            pull += dt
+            matched += loss.detach()
+        gradient += torch.autograd.grad(self._teacher_loss(teacher, u, pull, y, weight), u)[0]
+        return gradient, matched

@@ -1,0 +1,83 @@
+"""What a training sees: the examples of its steps, in random order, augmented, segment after segment.
+
+Shape legend: N examples in a source, S in a segment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from apmctl_core.seeding import Stream
+from apmctl_core.training import augment
+from apmctl_core.training.examples import Examples, Source
+
+# Small segments are gathered and augmented several at once: an operation on a few images costs hardly less than one
+# on many. At most so many segments, and so many bytes of float32 images (which stay in the processor's cache).
+_SEGMENTS, _BYTES = 16, 12 << 20
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A segment of a step: which examples (S,), and the draws (S, 4) that augment them."""
+
+    index: Tensor
+    draws: Tensor
+
+
+def cuts(count: int, batch: int, size: int, stream: Stream) -> Iterator[Cut]:
+    """An epoch of `count` examples in random order, cut into steps of `batch` and these into segments of `size`."""
+    rng = stream.generator()
+    order, draws = torch.randperm(count, generator=rng), augment.draw(count, rng)
+    for step, drawn in zip(order.split(batch), draws.split(batch), strict=True):
+        yield from map(Cut, step.split(size), drawn.split(size))
+
+
+def feed(source: Source, wanted: Iterator[Cut], *, augmented: bool) -> Generator[Examples, None, None]:
+    """The examples of each cut; their order within a cut is left open, since it decides nothing beyond rounding."""
+    most = _BYTES // (4 * math.prod(source.shape))
+    groups = (_Group(found, augmented) for found in _grouped(wanted, most))
+    read, used = itertools.tee(groups)
+    with contextlib.closing(source.batches(group.index for group in read)) as batches:
+        for group, (x, target) in zip(used, batches, strict=True):
+            yield from zip(group.seen(x), group.parted(target.split(group.sizes)), strict=True)
+
+
+def _grouped(wanted: Iterator[Cut], most: int) -> Iterator[list[Cut]]:
+    """Cuts in lists of at most `most` images, if one alone has not more."""
+    for first in wanted:
+        more = min(_SEGMENTS, most // len(first.index)) - 1
+        yield [first, *itertools.islice(wanted, max(0, more))]
+
+
+class _Group:
+    """Several cuts together: sorted by transformation, and by cut within each, so that both are slices."""
+
+    def __init__(self, found: Sequence[Cut], augmented: bool) -> None:
+        index, draws = torch.cat([cut.index for cut in found]), torch.cat([cut.draws for cut in found])
+        lengths = torch.tensor([len(cut.index) for cut in found])
+        number = torch.arange(len(found)).repeat_interleave(lengths)
+        kinds = len(augment.TRANSFORMS) if augmented else 1
+        key = (augment.chosen(draws) if augmented else 0) * len(found) + number
+        order = key.argsort(stable=True)
+        counts = torch.bincount(key, minlength=kinds * len(found)).view(kinds, len(found))
+        self.index = index[order]
+        self.sizes: list[int] = counts.sum(1).tolist()
+        self._draws = draws[order]
+        self._counts: list[list[int]] = counts.tolist()
+        self._augmented = augmented
+
+    def seen(self, x: Tensor) -> Iterator[Tensor]:
+        """The images of each cut, augmented, of all images as `index` orders them."""
+        return self.parted(augment.apply_sorted(x, self._draws, self.sizes) if self._augmented else [x])
+
+    def parted(self, kinds: Iterable[Tensor]) -> Iterator[Tensor]:
+        """What belongs to each cut, of what belongs to each transformation."""
+        pieces = [part.split(counts) for part, counts in zip(kinds, self._counts, strict=True)]
+        return map(torch.cat, zip(*pieces, strict=True)) if len(pieces) > 1 else iter(pieces[0])

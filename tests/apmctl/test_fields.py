@@ -1,0 +1,160 @@
+"""The options that are fields of the configuration: all of them, in the right table, over preset and file."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from apmctl import fields
+from apmctl.fields import Settings, Table
+from apmctl.signature import takes
+from apmctl_core.config.recipe import DataConfig, DistillConfig, EvalConfig, ModelConfig, Recipe, TeacherConfig, flag_of
+from apmctl_core.errors import ConfigError
+
+from .conftest import Answer
+
+
+def _given(tables: tuple[Table, ...], *arguments: str) -> Settings:
+    """What a command with these tables is handed for a command line."""
+    seen: list[Settings] = []
+
+    @takes(fields.settings(tables))
+    def command(*, settings: Settings) -> None:
+        seen.append(settings)
+
+    app = typer.Typer(rich_markup_mode=None)
+    app.command()(command)
+    result = CliRunner().invoke(app, list(arguments))
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return seen[0]
+
+
+def _sample(kind: Any, f: dataclasses.Field[Any]) -> Any:
+    """A value that the field takes, and that is not its default."""
+    if f.metadata["choices"]:
+        return f.metadata["choices"][-1]
+    if f.name == "arch":
+        return "convnet2"
+    return {int: 7, float: 0.25, bool: True}[next(k for k in (bool, int, float) if k in (kind, *typing.get_args(kind)))]
+
+
+_ALL = [(tables, table, f) for tables in (fields.TEACHERS, fields.DISTILL) for table in tables for f in table.fields()]
+
+
+@pytest.mark.parametrize(("tables", "table", "f"), _ALL, ids=lambda v: getattr(v, "name", ""))
+def test_every_field_has_a_flag_that_sets_it(
+    tables: tuple[Table, ...], table: Table, f: dataclasses.Field[Any]
+) -> None:
+    value = _sample(typing.get_type_hints(table.config)[f.name], f)
+    flag = "--" + table.prefix + flag_of(f).removeprefix("--")
+    flags = _given(tables, *([flag] if value is True else [flag, str(value)])).flags
+    assert (flags[table.name] if table.name else flags) == {f.name: value}
+
+
+def test_teachers_and_distill_have_all_fields_of_their_tables() -> None:
+    def names(tables: tuple[Table, ...], config: type) -> set[str]:
+        return {f.name for table in tables if table.config is config for f in table.fields()}
+
+    def all_of(config: type) -> set[str]:
+        return {f.name for f in dataclasses.fields(config) if f.metadata}
+
+    for config in (DataConfig, ModelConfig, TeacherConfig, Recipe):
+        assert names(fields.TEACHERS, config) == names(fields.DISTILL, config) == all_of(config)
+    assert names(fields.DISTILL, DistillConfig) == all_of(DistillConfig)
+    assert names(fields.EVALUATE, EvalConfig) == all_of(EvalConfig)
+
+
+def test_nothing_given_is_nothing_set() -> None:
+    given = _given(fields.DISTILL)
+    assert (given.preset, given.config, given.flags) == (None, None, {})
+
+
+def test_a_flag_for_on_has_one_for_off() -> None:
+    assert _given(fields.DISTILL, "--no-augment-images").flags == {"distill": {"augment_images": False}}
+
+
+def test_depth_is_short_for_a_network() -> None:
+    assert _given(fields.TEACHERS, "--depth", "4").flags == {"model": {"arch": "convnet4"}}
+    assert _given(fields.TEACHERS, "--depth", "4", "--arch", "convnet4").flags == {"model": {"arch": "convnet4"}}
+
+
+def test_depth_and_another_network_contradict_each_other() -> None:
+    with pytest.raises(ConfigError, match="contradict"):
+        _given(fields.TEACHERS, "--depth", "4", "--arch", "convnet3")
+
+
+def test_repeated_flags_make_a_list() -> None:
+    seen: list[dict[str, Any]] = []
+
+    @takes(fields.changes(fields.EVALUATE))
+    def command(*, changes: dict[str, Any]) -> None:
+        seen.append(changes)
+
+    app = typer.Typer()
+    app.command()(command)
+    arguments = ["--arch", "convnet2", "--arch", "convnet3", "--labels", "hard", "--repeats", "2", "--seed", "3"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert CliRunner().invoke(app, []).exit_code == 0
+    assert seen == [{"arch": ["convnet2", "convnet3"], "labels": ["hard"], "repeats": 2, "seed": 3}, {}]
+
+
+def test_flags_stand_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
+    file = tmp_path / "my.toml"
+    file.write_text("seed = 5\n[distill]\nrounds = 11\nalpha = 0.75\n")
+    settings = _given(fields.DISTILL, "--preset", "digits-ipc1", "--config", str(file), "--rounds", "12")
+    recipe, origin = settings.recipe(None)
+    preset = Settings(preset="digits-ipc1", config=None, flags={}).recipe(None)[0]
+    assert (recipe.distill.rounds, recipe.distill.alpha, recipe.seed) == (12, 0.75, 5)
+    assert recipe.distill.student_epochs == preset.distill.student_epochs
+    assert recipe.data.dataset == "digits"
+    assert "digits-ipc1" in origin
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[distill]\nround = 3\n", "distill.round"),
+        ("[distil]\nrounds = 3\n", "distil"),
+        ("[distill]\nrounds = 'three'\n", "distill.rounds"),
+        ("[distill]\nrounds = -1\n", "--rounds"),
+        ("not toml at all", "TOML"),
+    ],
+)
+def test_a_file_that_makes_no_sense_is_refused(
+    cli: Callable[..., Answer], tmp_path: Path, text: str, said: str
+) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text(text)
+    answer = cli("distill", "digits", "--ipc", "1", "--config", str(file))
+    assert answer.code == 2
+    assert said in answer.err.splitlines()[0]
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_file_that_is_not_there_is_refused(cli: Callable[..., Answer], tmp_path: Path) -> None:
+    answer = cli("distill", "digits", "--config", str(tmp_path / "none.toml"))
+    assert answer.code == 2
+    assert "none.toml" in answer.err
+
+
+def test_a_command_without_a_data_set_is_refused(cli: Callable[..., Answer]) -> None:
+    answer = cli("distill", "--ipc", "1")
+    assert answer.code == 2
+    assert "data set" in answer.err
+
+
+@pytest.mark.parametrize("name", ["digits-ipc1", "cifar100-ipc50", "cifar10-laptop-ipc10"])
+def test_a_printed_preset_is_a_file_that_config_takes(cli: Callable[..., Answer], tmp_path: Path, name: str) -> None:
+    file = tmp_path / "preset.toml"
+    file.write_text(cli("presets", name).out)
+    from_file = Settings(preset=None, config=file, flags={}).recipe(None)[0]
+    assert from_file == Settings(preset=name, config=None, flags={}).recipe(None)[0]

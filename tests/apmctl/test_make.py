@@ -1,0 +1,279 @@
+"""teachers, distill, relabel and eval: what they hand to the engine, and how they deliver what it gives."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apmctl_core.artifacts.artifact import Artifact
+from apmctl_core.config.recipe import Recipe
+from apmctl_core.errors import DataError
+from apmctl_core.events import Note, Progress
+from apmctl_core.jobs import pipeline, planning
+from apmctl_core.jobs.pipeline import Outcome, Session
+
+from .conftest import Answer
+from .samples import ROW, draft
+
+Cli = Callable[..., Answer]
+
+
+class Engine:
+    """Stands for the pipeline: remembers what it was asked for, and gives an outcome."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.metrics: dict[str, Any] = {"images": 10.0, "peak_memory_bytes": 2.5e9, "loss": float("nan")}
+        self.kind = "set"
+        self.error: Exception | None = None
+
+    def stage(self, name: str) -> Callable[..., Outcome]:
+        """The pipeline's function of that name."""
+
+        def run(session: Session, *arguments: Any, **options: Any) -> Outcome:
+            self.calls.append((name, (session, *arguments), options))
+            session.emit(Note(text="settings of a test"))
+            session.emit(Progress(stage=name, done=1, total=2, unit="round"))
+            if self.error:
+                raise self.error
+            made = Artifact(Path("/store/sets/x"), draft(self.kind))
+            return Outcome(artifact=made, reused=False, metrics=self.metrics, elapsed_s=61.0, peak_memory_bytes=10**9)
+
+        return run
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    made = Engine()
+    for name in ("train_pool", "distill_set", "relabel_set", "evaluate_set"):
+        monkeypatch.setattr(pipeline, name, made.stage(name))
+    return made
+
+
+@pytest.fixture
+def measured(engine: Engine) -> Engine:
+    engine.kind = "report"
+    engine.metrics = {"set": "digits-ipc1@0123456789ab", "results": [ROW, ROW | {"labels": "hard"}]}
+    return engine
+
+
+MAKERS = [
+    (("teachers", "digits"), "train_pool"),
+    (("distill", "digits", "--ipc", "1"), "distill_set"),
+    (("relabel", "digits-ipc1"), "relabel_set"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "stage"), MAKERS)
+def test_json_of_what_is_made(cli: Cli, engine: Engine, arguments: tuple[str, ...], stage: str) -> None:
+    answer = cli(*arguments, "--json")
+    assert answer.code == 0
+    document = answer.document
+    assert list(document) == ["command", "artifact", "metrics", "elapsed_s", "peak_memory_bytes"]
+    assert document["command"] == arguments[0]
+    assert document["artifact"] == {
+        "kind": "set",
+        "id": draft("set").id,
+        "name": "digits-ipc1",
+        "path": "/store/sets/x",
+        "reused": False,
+    }
+    assert document["metrics"]["loss"] is None
+    assert [call[0] for call in engine.calls] == [stage]
+    assert answer.err.splitlines() == ["note: settings of a test", f"{stage}: 1/2 rounds (50%)"]
+
+
+@pytest.mark.parametrize(("arguments", "stage"), MAKERS)
+def test_quiet_prints_the_reference_alone(cli: Cli, engine: Engine, arguments: tuple[str, ...], stage: str) -> None:
+    answer = cli(*arguments, "--quiet")
+    assert answer == Answer(0, f"digits-ipc1@{draft('set').id}\n", "")
+    assert engine.calls[0][0] == stage
+
+
+def test_people_read_what_was_made_and_what_it_took(cli: Cli, engine: Engine) -> None:
+    text = cli("distill", "digits", "--ipc", "1").out
+    assert text.splitlines()[0] == f"set digits-ipc1@{draft('set').id}"
+    for said in ("/store/sets/x", "images", "2.5 GB", "1:01 min", "peak memory 1.0 GB"):
+        assert said in text
+    assert engine.calls
+
+
+def test_flags_reach_the_recipe(cli: Cli, engine: Engine) -> None:
+    flags = ["--rounds", "3", "--teacher-count", "2", "--teacher-epochs", "4", "--width", "8", "--seed", "9"]
+    cli("distill", "digits", "--ipc", "2", *flags, "--teachers", "my-pool", "--name", "mine")
+    _, (_, recipe), options = engine.calls[0]
+    assert isinstance(recipe, Recipe)
+    assert (recipe.distill.ipc, recipe.distill.rounds, recipe.model.width, recipe.seed) == (2, 3, 8, 9)
+    assert (recipe.teachers.count, recipe.teachers.epochs) == (2, 4)
+    assert options == {"pool": "my-pool", "name": "mine"}
+
+
+def test_the_machine_reaches_the_session_and_not_the_recipe(cli: Cli, engine: Engine, tmp_path: Path) -> None:
+    cli("distill", "digits", "--ipc", "1")
+    machine = ["--segment", "7", "--no-compile", "--device", "cpu", "--no-wait", "--data", str(tmp_path)]
+    cli("distill", "digits", "--ipc", "1", *machine, "--store", str(tmp_path / "here"))
+    (_, (plain, recipe), _), (_, (session, same), _) = engine.calls
+    assert recipe == same
+    assert (plain.wait, plain.data_path, plain.runtime.segment.limit, plain.runtime.compile) == (True, None, 0, None)
+    assert (session.wait, session.data_path, session.store.root) == (False, tmp_path, tmp_path / "here")
+    assert (session.runtime.segment.limit, session.runtime.compile, session.runtime.device.type) == (7, False, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("flags", "segment", "budget"),
+    [
+        ([], (0, True), None),
+        (["--segment", "auto", "--memory-budget", "1.5GB"], (0, True), 1_500_000_000),
+        (["--segment", "0", "--memory-budget", "2 GiB"], (0, False), 2 << 30),
+        (["--memory-budget", "800m"], (0, True), 800_000_000),
+    ],
+)
+def test_memory_is_bounded_by_what_is_asked_for_or_free(
+    cli: Cli, engine: Engine, flags: list[str], segment: tuple[int, bool], budget: int | None
+) -> None:
+    assert cli("distill", "digits", "--ipc", "1", *flags).code == 0
+    found = engine.calls[0][1][0].runtime.segment
+    assert ((found.limit, found.automatic), found.budget) == (segment, budget)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *(["--segment", text] for text in ("-1", "many", "1.5", "", "٣", "9" * 5000, "1" + "0" * 19)),
+        *(["--memory-budget", text] for text in ("0", "-1GB", "lots", "4XB", "5iB", "٤GB", "", "1e9", "9" * 40)),
+    ],
+)
+def test_segments_and_budgets_that_make_no_sense_are_refused(cli: Cli, engine: Engine, flags: list[str]) -> None:
+    answer = cli("distill", "digits", "--ipc", "1", *flags)
+    assert answer.code == 2
+    assert answer.err.startswith(f"error: {flags[0]} must be ")
+    assert engine.calls == []
+
+
+def test_errors_name_the_flag_of_the_command(cli: Cli, engine: Engine) -> None:
+    assert cli("distill", "digits", "--teacher-batch", "0").err.startswith("error: --teacher-batch must be at least 1")
+    assert cli("distill", "digits", "--batch", "-1").err.startswith("error: --batch must be at least 0")
+    assert cli("teachers", "digits", "--batch", "0").err.startswith("error: --batch must be at least 1")
+    assert engine.calls == []
+
+
+def test_relabel_hands_over_pool_and_committee(cli: Cli, engine: Engine) -> None:
+    cli("relabel", "a-set", "--teachers", "a-pool", "--committee", "single", "--name", "b")
+    _, (_, ref), options = engine.calls[0]
+    assert (ref, options) == ("a-set", {"pool": "a-pool", "committee": "single", "name": "b"})
+    assert cli("relabel", "a-set", "--committee", "all").code == 2
+
+
+def test_eval_hands_over_its_changes_alone(cli: Cli, measured: Engine) -> None:
+    cli("eval", "a-set", "--arch", "convnet2", "--arch", "convnet3", "--repeats", "2", "--precision", "fp32")
+    _, (_, ref, changes), _ = measured.calls[0]
+    assert (ref, changes) == ("a-set", {"arch": ["convnet2", "convnet3"], "repeats": 2, "precision": "fp32"})
+
+
+def test_eval_as_json(cli: Cli, measured: Engine) -> None:
+    document = cli("eval", "a-set", "--json").document
+    assert list(document) == ["command", "artifact", "results"]
+    assert document["artifact"]["set"] == "digits-ipc1@0123456789ab"
+    assert document["results"] == measured.metrics["results"]
+
+
+def test_eval_as_a_table_with_its_protocol(cli: Cli, measured: Engine) -> None:
+    lines = cli("eval", "a-set").out.splitlines()
+    (row,) = [line for line in lines if "soft" in line]
+    assert row.split() == ["convnet3", "soft", "84.1", "±", "1.2", "70.0", "±", "2.0", "+14.1"]
+    assert sum(line.startswith("protocol: networks 2, epochs 300") for line in lines) == 1
+    assert measured.calls
+
+
+def test_what_differs_between_rows_stands_apart_in_the_protocol(cli: Cli, measured: Engine) -> None:
+    losses = [("soft", "l1 on logits"), ("hard", "cross-entropy")]
+    measured.metrics["results"] = [
+        ROW | {"labels": kind, "protocol": {"epochs": 3, "loss": loss}} for kind, loss in losses
+    ]
+    lines = cli("eval", "a-set").out.splitlines()
+    assert "protocol: epochs 3" in lines
+    assert "  loss: l1 on logits (convnet3 soft), cross-entropy (convnet3 hard)" in lines
+
+
+def test_eval_without_anything_to_compare_with(cli: Cli, measured: Engine) -> None:
+    measured.metrics["results"] = [ROW | {"random_accuracy_mean": None, "random_accuracy_std": None}]
+    answer = cli("eval", "a-set")
+    assert answer.code == 0
+    (row,) = [line for line in answer.out.splitlines() if "soft" in line]
+    assert row.split() == ["convnet3", "soft", "84.1", "±", "1.2", "-", "-"]
+
+
+def test_quiet_eval_prints_the_accuracies(cli: Cli, measured: Engine) -> None:
+    assert cli("eval", "a-set", "--quiet") == Answer(0, "0.8412\n0.8412\n", "")
+    assert measured.calls
+
+
+def test_an_accuracy_below_the_threshold_is_exit_1_beside_the_result(cli: Cli, measured: Engine) -> None:
+    assert cli("eval", "a-set", "--min-accuracy", "0.84").code == 0
+    answer = cli("eval", "a-set", "--min-accuracy", "0.85", "--json")
+    assert answer.code == 1
+    assert answer.document["results"] == measured.metrics["results"]
+    told = answer.err.splitlines()[-2:]
+    assert told[0].startswith("error: accuracy 0.8412 (convnet3, soft labels) is below --min-accuracy 0.85")
+    assert told[1].startswith("hint: ")
+
+
+@pytest.mark.parametrize("value", ["40", "-0.1", "nan"])
+def test_a_threshold_that_is_no_fraction_is_refused(cli: Cli, measured: Engine, value: str) -> None:
+    assert cli("eval", "a-set", "--min-accuracy", value).code == 2
+    assert measured.calls == []
+
+
+@pytest.mark.parametrize(("arguments", "stage"), MAKERS)
+def test_an_error_of_the_engine_leaves_no_result(
+    cli: Cli, engine: Engine, arguments: tuple[str, ...], stage: str
+) -> None:
+    engine.error = DataError(f"{stage}: no images", "give a folder with images")
+    answer = cli(*arguments)
+    assert (answer.code, answer.out) == (4, "")
+    assert answer.err.splitlines()[-2:] == [f"error: {stage}: no images", "hint: give a folder with images"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_mid_run_is_told_and_leaves_with_its_code(
+    cli: Cli, engine: Engine, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    monkeypatch.setattr(pipeline, "distill_set", lambda *_, **__: signal.raise_signal(number))
+    answer = cli("distill", "digits", "--ipc", "1", "--json")
+    assert answer.code == code
+    assert answer.document["error"]["exit_code"] == code
+    assert engine.calls == []
+
+
+def test_a_device_that_is_not_there_is_wrong_usage(cli: Cli, engine: Engine, tmp_path: Path) -> None:
+    answer = cli("distill", "digits", "--ipc", "1", "--device", "abacus")
+    assert answer.code == 2
+    assert "abacus" in answer.err.splitlines()[0]
+    assert engine.calls == []
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_dry_run_shows_the_plan_and_does_nothing(cli: Cli, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def plan(session: Session, recipe: Recipe, command: str, *, pool: str | None = None) -> planning.Plan:
+        assert (session.store.root.exists(), pool) == (False, "a-pool")
+        steps = (planning.PlanStep("teachers", "train 4", 60.0), planning.PlanStep("distill", "10 images", 30.0))
+        return planning.Plan(
+            command=command, id=None, exists=False, recipe=recipe, steps=steps, memory_bytes=10**9, segment=100
+        )
+
+    monkeypatch.setattr(planning, "plan", plan)
+    arguments = ("distill", "cifar100", "--ipc", "50", "--segment", "100", "--dry-run", "--teachers", "a-pool")
+    document = cli(*arguments, "--json").document
+    assert (document["command"], document["dry_run"], document["id"]) == ("distill", True, None)
+    assert (document["seconds"], document["memory_bytes"]) == (90.0, 10**9)
+    assert document["recipe"]["distill"]["student_lr"] == 0.04
+    assert [step["name"] for step in document["steps"]] == ["teachers", "distill"]
+    text = cli(*arguments).out
+    for said in ("distill.student_lr", "0.04", "train 4", "about 1:00 min", "about 1:30 min and 1.0 GB"):
+        assert said in text
+    assert cli(*arguments, "--quiet").out == ""
+    assert engine.calls == []

@@ -1,0 +1,134 @@
+"""The sink: what reaches stdout and stderr in each mode, and that it is safe to print."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from apmctl.errors import Failure
+from apmctl.output import Sink, plain, to_json
+from apmctl.text import clean, duration, pairs, size, table
+from apmctl_core.config.recipe import DistillConfig
+
+DOCUMENT = {"command": "x", "value": 1}
+FAILURE = Failure("DataError", "wrong\x1b[2J", "do \x07this", 4)
+
+
+def test_each_mode_delivers_its_form_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    Sink().result(DOCUMENT, "for people", "brief")
+    assert capsys.readouterr() == ("for people\n", "")
+    Sink(quiet=True).result(DOCUMENT, "for people", "brief")
+    assert capsys.readouterr() == ("brief\n", "")
+    for sink in (Sink(json=True), Sink(json=True, quiet=True)):
+        sink.result(DOCUMENT, "for people", "brief")
+        out, err = capsys.readouterr()
+        assert json.loads(out) == DOCUMENT
+        assert err == ""
+
+
+def test_an_empty_result_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    Sink(quiet=True).result(DOCUMENT, "for people", "")
+    assert capsys.readouterr().out == ""
+
+
+def test_notes_and_progress_go_to_stderr_and_nowhere_when_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    for sink in (Sink(), Sink(json=True)):
+        sink.note("falling back", "warning")
+        sink.line("1/2 rounds")
+        assert capsys.readouterr() == ("", "warning: falling back\n1/2 rounds\n")
+    Sink(quiet=True).note("falling back", "warning")
+    Sink(quiet=True).line("1/2 rounds")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_errors_are_told_even_when_quiet_and_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    Sink(quiet=True).failure(FAILURE)
+    assert capsys.readouterr() == ("", "error: wrong\\x1b[2J\nhint: do \\x07this\n")
+
+
+def test_with_json_an_error_takes_the_place_of_the_result(capsys: pytest.CaptureFixture[str]) -> None:
+    Sink(json=True).failure(FAILURE)
+    assert json.loads(capsys.readouterr().out)["error"]["hint"] == "do \x07this"
+    Sink(json=True).complaint(FAILURE)
+    assert capsys.readouterr().out == ""
+
+
+def test_json_has_no_numbers_that_are_not_finite() -> None:
+    text = to_json({"a": float("nan"), "b": [float("inf"), -float("inf"), 0.5], "c": {"d": (1, None, True)}})
+    assert json.loads(text) == {"a": None, "b": [None, None, 0.5], "c": {"d": [1, None, True]}}
+    assert "NaN" not in text
+
+
+def test_json_takes_paths_dataclasses_and_any_mapping() -> None:
+    document = plain({"path": Path("/a/b"), "config": DistillConfig(ipc=3), "map": MappingProxyType({1: "x"})})
+    assert document["path"] == "/a/b"
+    assert document["config"]["ipc"] == 3
+    assert document["map"] == {"1": "x"}
+
+
+def test_json_refuses_what_it_cannot_say() -> None:
+    with pytest.raises(TypeError, match="bytes"):
+        to_json({"a": b"raw"})
+
+
+def test_json_is_ascii_so_that_it_controls_no_terminal() -> None:
+    text = to_json({"name": "a\x1b[31m\x9b\u202eb"})
+    assert text.isascii()
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("bad", ["\x1b[2J", "\x07", "\x9b0m", "\x7f", "\n", "\r", "\u202e", "\u2028", "\ud800"])
+def test_clean_escapes_whatever_is_not_printable(bad: str) -> None:
+    shown = clean(f"a{bad}b")
+    assert shown.isprintable()
+    assert shown.startswith("a") and shown.endswith("b")
+    assert bad not in shown
+
+
+def test_clean_leaves_ordinary_text_alone() -> None:
+    assert clean("Größe 猫 ±") == "Größe 猫 ±"
+
+
+def test_a_stream_that_cannot_spell_a_character_gets_it_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    Sink().result({}, "84.0 ± 0.1", "")
+    assert raw.getvalue() == b"84.0 \\xb1 0.1\n"
+
+
+def test_a_reader_that_stops_early_is_no_error() -> None:
+    code = "from apmctl.output import Sink\nfor _ in range(1000): Sink().result({}, 'x' * 1000, '')"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0
+
+
+def test_table_aligns_and_escapes() -> None:
+    text = table(("name", "size"), [("a", "1"), ("long\nname", "1000")], right=(1,))
+    assert text.splitlines() == ["name        size", "a              1", "long\\nname  1000"]
+
+
+def test_pairs_align_their_values() -> None:
+    assert pairs([("a", 1), ("long", None)], indent=2).splitlines() == ["  a     1", "  long  None"]
+    assert pairs([]) == ""
+
+
+def test_sizes_and_durations_are_in_units_that_people_choose() -> None:
+    assert [size(n) for n in (0, 999, 1500, 150_000, 6.5e9)] == ["0 B", "999 B", "1.5 KB", "150 KB", "6.5 GB"]
+    assert [duration(s) for s in (0.04, 9.9, 9.97, 59.6, 185, 7800)] == [
+        "0.0 s",
+        "9.9 s",
+        "10 s",
+        "1:00 min",
+        "3:05 min",
+        "2:10 h",
+    ]

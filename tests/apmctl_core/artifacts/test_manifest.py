@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apmctl_core.artifacts import FileEntry, Manifest, manifest
+from apmctl_core.config import recipe as config
+from apmctl_core.errors import ArtifactError
+
+Make = Callable[..., Manifest]
+
+
+def complete(draft: Manifest) -> Manifest:
+    names = {
+        "report": ["report.json"],
+        "set": ["set.safetensors", "preprocessing.safetensors", "preview.png"],
+        "pool": ["teacher-000.safetensors", "teacher-001.safetensors", "preprocessing.safetensors"],
+    }[draft.kind]
+    return dataclasses.replace(draft, files={name: FileEntry("0" * 64, 5) for name in names})
+
+
+@pytest.fixture
+def values(make: Make) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(manifest.dumps(complete(make("set"))))
+    return found
+
+
+def loads(values: dict[str, Any]) -> Manifest:
+    return manifest.loads(json.dumps(values).encode(), "it")
+
+
+@pytest.mark.parametrize("kind", ["pool", "set", "report"])
+def test_roundtrip_gives_an_equal_manifest_and_the_same_bytes(make: Make, kind: str) -> None:
+    whole = complete(make(kind))
+    data = manifest.dumps(whole)
+    assert manifest.loads(data, "it") == whole
+    assert manifest.dumps(manifest.loads(data, "it")) == data
+
+
+def test_the_id_is_the_digest_of_kind_config_and_inputs(make: Make) -> None:
+    made = make("set", config={"a": (1, 2)}, inputs={"data": "f" * 16})
+    assert made.id == config.digest("set", {"a": [1, 2]}, {"data": "f" * 16})
+    assert made.id != make("pool", config={"a": (1, 2)}).id
+    assert manifest.digest_at(config.SCHEMA_VERSION, "set", made.config, made.inputs) == made.id
+
+
+def test_a_draft_has_plain_values_only(make: Make) -> None:
+    made = make("set")
+    assert made.data["shape"] == [1, 4, 4]
+    assert made.shape == (1, 4, 4)
+    assert made.classes == ("zero", "one", "two")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_draft_refuses_numbers_that_are_not_finite(make: Make, bad: float) -> None:
+    with pytest.raises(ArtifactError, match="not finite"):
+        make("set", metrics={"loss": bad})
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "..", "a/b", "a b", "-x", "a\n", "x" * 101, "a@b", "é", "a\x1b"])
+def test_bad_names_are_refused(make: Make, name: str) -> None:
+    with pytest.raises(ArtifactError, match="cannot be the name"):
+        make("set", name)
+
+
+@pytest.mark.parametrize("name", ["a", "digits-ipc1", "A.b_c-9", "x" * 100])
+def test_good_names_are_taken(make: Make, name: str) -> None:
+    assert make("set", name).name == name
+
+
+CHANGES: list[tuple[str, Any, str]] = [
+    ("schema", None, "schema"),
+    ("schema", "1", "schema"),
+    ("schema", True, "schema"),
+    ("schema", 0, "schema"),
+    ("kind", "sets", "kind"),
+    ("kind", ["set"], "kind"),
+    ("kind", "pool", "digest"),
+    ("id", "0" * 12, "digest"),
+    ("id", 5, "digest"),
+    ("name", "../up", "name"),
+    ("name", 7, "name"),
+    ("config", [], "config"),
+    ("config", {"seed": 99}, "digest"),
+    ("inputs", {"data": "g"}, "digest"),
+    ("inputs", {"data": 5}, "inputs"),
+    ("inputs", None, "inputs"),
+    ("recipe", None, "recipe"),
+    ("metrics", 3, "metrics"),
+    ("environment", "x", "environment"),
+    ("data", {}, "dataset"),
+    ("data.dataset", "", "dataset"),
+    ("data.fingerprint", 5, "fingerprint"),
+    ("data.fingerprint", "other", "different data"),
+    ("data.classes", [], "classes"),
+    ("data.classes", "abc", "classes"),
+    ("data.classes", ["a", 3], "classes"),
+    ("data.classes", ["a\nb"], "classes"),
+    ("data.classes", ["\x1b[2J"], "control"),
+    ("data.shape", [1, 4], "shape"),
+    ("data.shape", [1, 4, 0], "shape"),
+    ("data.shape", [1, 4, True], "shape"),
+    ("data.shape", [1, 4, 4.0], "shape"),
+    ("data.shape", [60000, 60000, 60000], "shape"),
+    ("files", [], "files"),
+    ("files", {}, "needs set.safetensors"),
+    ("files.set.safetensors", {"sha256": "0" * 64}, "sha256 and size"),
+    ("files.set.safetensors", {"sha256": "0" * 63, "size": 1}, "sha256 and size"),
+    ("files.set.safetensors", {"sha256": "A" * 64, "size": 1}, "sha256 and size"),
+    ("files.set.safetensors", {"sha256": "0" * 64, "size": -1}, "sha256 and size"),
+    ("files.set.safetensors", {"sha256": "0" * 64, "size": True}, "sha256 and size"),
+    ("files.set.safetensors", {"sha256": "0" * 64, "size": 2**60}, "sha256 and size"),
+    ("files.set.safetensors", {"sha256": "0" * 64, "size": 1, "mode": 1}, "sha256 and size"),
+    ("files.manifest.json", {"sha256": "0" * 64, "size": 1}, "no file"),
+    ("files./etc/passwd", {"sha256": "0" * 64, "size": 1}, "no file"),
+    ("files.../up", {"sha256": "0" * 64, "size": 1}, "no file"),
+    ("files.teacher-000.safetensors", {"sha256": "0" * 64, "size": 1}, "no file"),
+    ("extra", 1, "fields must be"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "problem"), CHANGES, ids=lambda v: str(v)[:40])
+def test_a_changed_field_is_refused(values: dict[str, Any], field: str, value: Any, problem: str) -> None:
+    table, _, key = field.partition(".")
+    if key:
+        values[table][key] = value
+    else:
+        values[table] = value
+    with pytest.raises(ArtifactError, match=problem) as caught:
+        loads(values)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("field", list(Manifest.__dataclass_fields__))
+def test_a_missing_field_is_refused(values: dict[str, Any], field: str) -> None:
+    del values[field]
+    with pytest.raises(ArtifactError):
+        loads(values)
+
+
+def test_a_pool_has_its_teachers_without_a_gap(make: Make) -> None:
+    whole = json.loads(manifest.dumps(complete(make("pool"))))
+    whole["files"]["teacher-003.safetensors"] = whole["files"].pop("teacher-001.safetensors")
+    with pytest.raises(ArtifactError, match="gap"):
+        loads(whole)
+
+
+def test_a_newer_schema_is_refused_by_name_before_anything_else() -> None:
+    newer = {"schema": config.SCHEMA_VERSION + 1, "whatever": 1}
+    with pytest.raises(ArtifactError, match=f"schema version {config.SCHEMA_VERSION + 1} is newer") as caught:
+        loads(newer)
+    assert "upgrade" in caught.value.hint
+
+
+def test_an_older_schema_is_migrated_in_memory(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    old = dict(values)
+    old["label"] = old.pop("name")
+    monkeypatch.setattr(config, "SCHEMA_VERSION", 2)
+    monkeypatch.setitem(manifest.MIGRATIONS, 1, lambda v: {("name" if k == "label" else k): x for k, x in v.items()})
+    found = loads(old)
+    assert (found.name, found.schema, found.id) == (values["name"], 2, values["id"])
+
+
+def test_an_older_schema_without_migration_is_refused(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "SCHEMA_VERSION", 2)
+    with pytest.raises(ArtifactError, match="no longer read"):
+        loads(values)
+
+
+def test_a_manifest_that_could_not_be_read_is_not_written(make: Make) -> None:
+    with pytest.raises(ArtifactError, match=r"needs report\.json"):
+        manifest.dumps(make("report"))
+    with pytest.raises(ArtifactError, match="control"):
+        manifest.dumps(complete(make("report", environment={"host": "\x1b]0;x\x07"})))
+
+
+def test_a_huge_manifest_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "manifest.json").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ArtifactError, match="larger than"):
+        manifest.read(tmp_path)
+
+
+def test_a_manifest_must_be_an_ordinary_file(tmp_path: Path) -> None:
+    import os
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "manifest.json").symlink_to("/etc/passwd")
+    (tmp_path / "b").mkdir()
+    os.mkfifo(tmp_path / "b" / "manifest.json")
+    (tmp_path / "c" / "manifest.json").mkdir(parents=True)
+    for folder in "abc":
+        with pytest.raises(ArtifactError, match="not an ordinary file"):
+            manifest.read(tmp_path / folder)
+    with pytest.raises(ArtifactError, match="missing"):
+        manifest.read(tmp_path / "d")

@@ -1,0 +1,361 @@
+"""Pools, sets and reports: values in, the same values out, and everything refused that does not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from apmctl_core.artifacts import Artifact, Manifest, Store, open_artifact
+from apmctl_core.artifacts.kinds.pools import LazyStates, load_pool, save_teacher
+from apmctl_core.artifacts.kinds.reports import load_report, save_report
+from apmctl_core.artifacts.kinds.sets import check_structure, load_set, save_set
+from apmctl_core.artifacts.kinds.spaces import load_preprocessing, save_preprocessing
+from apmctl_core.artifacts.verify import require_sound, verify
+from apmctl_core.config.recipe import ModelConfig
+from apmctl_core.data.preprocessing import Preprocessing
+from apmctl_core.errors import ArtifactError, MismatchError, NumericsError
+from apmctl_core.formats.preview import MAX_CLASSES, chosen_classes, preview_png
+from apmctl_core.storage import tensors as tensor_io
+from tests.apmctl_core.artifacts.artifact_samples import CLASSES, put_pool, set_value, teacher_shapes, teacher_state
+
+Put = dict[str, Callable[..., Artifact]]
+
+
+def rewrite(artifact: Artifact, name: str, change: Callable[[dict[str, torch.Tensor]], Any]) -> Artifact:
+    """The artifact with changed tensors in one file, and a manifest that says that this is right."""
+    path = artifact.path / name
+    tensors, _ = tensor_io.read(path)
+    change(tensors)
+    tensor_io.write(path, tensors)
+    return restate(artifact)
+
+
+def restate(artifact: Artifact, **changes: Any) -> Artifact:
+    from apmctl_core.storage.files import sha256_of
+
+    path = artifact.path / "manifest.json"
+    values = json.loads(path.read_text()) | changes
+    for name in values["files"]:
+        file = artifact.path / name
+        values["files"][name] = {"sha256": sha256_of(file), "size": file.stat().st_size}
+    path.write_text(json.dumps(values))
+    return open_artifact(artifact.path)
+
+
+# --- sets
+
+
+@pytest.mark.parametrize("baseline", [True, False])
+def test_a_set_comes_back_as_it_was(store: Store, make: Callable[..., Manifest], baseline: bool) -> None:
+    value, draft = set_value(3, baseline), make("set")
+    with store.workspace("set", "demo", draft.id) as work:
+        save_set(work.path, value)
+        found = load_set(work.publish(draft))
+    for name in ("images", "logits", "labels", "stage"):
+        assert torch.equal(getattr(found, name), getattr(value, name))
+    assert found.classes == CLASSES
+    assert found.preprocessing.kind == "standard"
+    assert torch.equal(found.preprocessing.tensors["std"], value.preprocessing.tensors["std"])
+    assert (found.baseline is not None) == baseline
+    if found.baseline is not None:
+        assert torch.equal(found.baseline.index_DM, value.baseline.index_DM)
+        assert torch.equal(found.baseline.logits_DMK, value.baseline.logits_DMK)
+
+
+SET_CHANGES: list[tuple[str, Callable[[dict[str, torch.Tensor]], Any]]] = [
+    ("set.safetensors", lambda t: t.pop("stage")),
+    ("set.safetensors", lambda t: t.update(extra=torch.ones(1))),
+    ("set.safetensors", lambda t: t.update(images=t["images"].double())),
+    ("set.safetensors", lambda t: t.update(images=t["images"][:, :, :3].clone())),
+    ("set.safetensors", lambda t: t.update(images=t["images"][:5].clone())),
+    ("set.safetensors", lambda t: t.update(logits=t["logits"][:, :2].clone())),
+    ("set.safetensors", lambda t: t.update(labels=t["labels"].int())),
+    ("set.safetensors", lambda t: t.update(labels=t["labels"] - 1)),
+    ("set.safetensors", lambda t: t.update(labels=t["labels"] + 1)),
+    ("set.safetensors", lambda t: t.update(stage=t["stage"] - 1)),
+    ("set.safetensors", lambda t: t["images"].view(-1)[3:4].fill_(float("nan"))),
+    ("set.safetensors", lambda t: t["logits"].view(-1)[3:4].fill_(float("inf"))),
+    ("set.safetensors", lambda t: t.update({k: v[:0].clone() for k, v in t.items()})),
+    ("baseline.safetensors", lambda t: t.update(index=t["index"] - 100)),
+    ("baseline.safetensors", lambda t: t.update(index=t["index"][:, :3].clone())),
+    ("baseline.safetensors", lambda t: t.update(logits=t["logits"][:1].clone())),
+    ("baseline.safetensors", lambda t: t["logits"].view(-1)[:1].fill_(float("nan"))),
+    ("preprocessing.safetensors", lambda t: t.pop("std")),
+    ("preprocessing.safetensors", lambda t: t.update(std=torch.zeros(1))),
+    ("preprocessing.safetensors", lambda t: t.update(mean=torch.full((1,), float("nan")))),
+    ("preprocessing.safetensors", lambda t: t.update(mean=torch.zeros(3), std=torch.ones(3))),
+    (
+        "preprocessing.safetensors",
+        lambda t: (t.clear(), t.update(mean=torch.zeros(16), matrix=torch.eye(16), inverse=torch.eye(16))),
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "change"), SET_CHANGES, ids=range(len(SET_CHANGES)))
+def test_a_set_whose_tensors_do_not_fit_is_refused_even_if_its_manifest_vouches_for_it(
+    store: Store, put: Put, name: str, change: Callable[[dict[str, torch.Tensor]], Any]
+) -> None:
+    changed = rewrite(put["set"](store), name, change)
+    with pytest.raises(ArtifactError) as caught:
+        load_set(changed)
+    assert caught.value.hint
+    assert verify(changed)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"classes": ["a", "b"]}, {"classes": list("abcd")}, {"shape": [1, 4, 5]}, {"shape": [3, 4, 4]}],
+    ids=str,
+)
+def test_a_manifest_that_contradicts_the_tensors_is_refused(store: Store, put: Put, changes: dict[str, Any]) -> None:
+    made = put["set"](store)
+    with pytest.raises(ArtifactError):
+        load_set(restate(made, data=made.manifest.data | changes))
+
+
+def test_a_recipe_of_another_preprocessing_is_refused(store: Store, put: Put) -> None:
+    made = put["set"](store)
+    with pytest.raises(ArtifactError, match="is of kind standard"):
+        load_set(restate(made, recipe={**made.manifest.recipe, "data": {"preprocessing": "zca"}}))
+
+
+def test_a_set_with_a_nan_is_not_written(tmp_path: Path) -> None:
+    value = set_value()
+    value.images[0, 0, 0, 0] = float("nan")
+    with pytest.raises(NumericsError, match="'images' holds numbers that are not finite"):
+        save_set(tmp_path, value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_structure_is_checked_without_reading_values(store: Store, put: Put) -> None:
+    assert check_structure(put["set"](store)) == 6
+
+
+def test_each_kind_is_loaded_as_itself(store: Store, put: Put) -> None:
+    a_set, pool, report = put["set"](store), put["pool"](store), put["report"](store)
+    with pytest.raises(MismatchError, match="is a pool, not a set"):
+        load_set(pool)
+    with pytest.raises(MismatchError, match="is a report, not a pool"):
+        load_pool(report, teacher_shapes)
+    with pytest.raises(MismatchError, match="is a set, not a report"):
+        load_report(a_set)
+
+
+# --- pools
+
+
+@pytest.mark.parametrize("expected", [teacher_shapes, teacher_shapes()], ids=["callable", "table"])
+def test_a_pool_comes_back_as_it_was_and_is_read_when_asked_for(store: Store, expected: Any) -> None:
+    pool = load_pool(put_pool(store), expected)
+    assert (len(pool), pool.shape, pool.num_classes) == (3, (1, 4, 4), 3)
+    assert pool.model == ModelConfig(arch="convnet1", width=4)
+    for index in (0, 2, -1):
+        wanted = teacher_state(index % 3)
+        assert all(torch.equal(pool.states[index][k], v) for k, v in wanted.items())
+    assert len(list(pool.states)) == 3
+    assert isinstance(pool.states[1:], LazyStates)
+    assert torch.equal(pool.states[1:][0]["fc.bias"], teacher_state(1)["fc.bias"])
+    with pytest.raises(IndexError):
+        pool.states[3]
+    assert pool.states[0]["fc.bias"] is not pool.states[0]["fc.bias"]
+
+
+def test_a_teacher_of_another_network_is_refused_when_the_pool_is_opened(store: Store) -> None:
+    made = put_pool(store)
+    changed = rewrite(made, "teacher-001.safetensors", lambda t: t.update({"fc.bias": torch.zeros(4)}))
+    with pytest.raises(ArtifactError, match=r"teacher-001.*'fc\.bias' is F32 \[4\]"):
+        load_pool(changed, teacher_shapes)
+
+
+def test_a_teacher_with_a_nan_is_refused_when_it_is_read(store: Store) -> None:
+    changed = rewrite(put_pool(store), "teacher-001.safetensors", lambda t: t["fc.bias"].fill_(float("nan")))
+    pool = load_pool(changed, teacher_shapes)
+    assert pool.states[0]
+    with pytest.raises(ArtifactError, match="not finite"):
+        pool.states[1]
+    with pytest.raises(NumericsError):
+        save_teacher(store.root, 0, {"w": torch.tensor(float("nan"))})
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [{}, {"model": 5}, {"model": {"arch": 5}}, {"model": {"depth": 1}}, {"model": {"arch": "convnet1", "width": 8}}],
+    ids=str,
+)
+def test_a_recipe_without_its_network_is_refused(store: Store, recipe: dict[str, Any]) -> None:
+    with pytest.raises(ArtifactError):
+        load_pool(restate(put_pool(store), recipe=recipe), teacher_shapes)
+
+
+def test_a_network_that_the_registry_lacks_is_a_bad_artifact(store: Store, make: Callable[..., Manifest]) -> None:
+    from apmctl_core.models.registry import state_shapes
+
+    model = {"model": {"arch": "vit99", "width": 4}}
+    draft = make("pool", recipe=model, config=model)
+    with store.workspace("pool", "demo", draft.id) as work:
+        save_teacher(work.path, 0, teacher_state(0))
+        save_preprocessing(work.path, set_value().preprocessing)
+        made = work.publish(draft)
+    with pytest.raises(ArtifactError, match="vit99"):
+        load_pool(made, state_shapes)
+
+
+# --- preprocessing
+
+
+def test_zca_comes_back_as_it_was(tmp_path: Path, make: Callable[..., Manifest]) -> None:
+    rng = torch.Generator().manual_seed(0)
+    tensors = {
+        "mean": torch.rand(16, generator=rng),
+        "matrix": torch.randn(16, 16, generator=rng),
+        "inverse": torch.randn(16, 16, generator=rng),
+    }
+    save_preprocessing(tmp_path, Preprocessing("zca", tensors))
+    draft = make("set", recipe={"data": {"preprocessing": "zca"}}, config={"preprocessing": "zca"})
+    found = load_preprocessing(tmp_path, draft)
+    assert found.kind == "zca"
+    assert all(torch.equal(found.tensors[k], v) for k, v in tensors.items())
+    with pytest.raises(ArtifactError, match=r"'mean' is F32 \[16\], not F32 \[9\]"):
+        load_preprocessing(tmp_path, dataclasses.replace(draft, data=draft.data | {"shape": [1, 3, 3]}))
+
+
+# --- reports
+
+
+def test_a_report_comes_back_as_it_was(store: Store, make: Callable[..., Manifest]) -> None:
+    report = {"results": [{"arch": "convnet3", "accuracies": [0.5, 0.25], "random_accuracy_mean": None}], "set": "x"}
+    draft = make("report")
+    with store.workspace("report", "demo", draft.id) as work:
+        save_report(work.path, report)
+        assert load_report(work.publish(draft)) == report
+
+
+@pytest.mark.parametrize(
+    "report", [{}, {"results": 5}, {"results": [5]}, {"results": [{}] * 10_001}], ids=lambda v: str(v)[:20]
+)
+def test_a_report_has_rows(tmp_path: Path, report: dict[str, Any]) -> None:
+    with pytest.raises(ArtifactError, match="results"):
+        save_report(tmp_path, report)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_with_a_nan_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(NumericsError):
+        save_report(tmp_path, {"results": [{"accuracy_mean": float("nan")}]})
+
+
+# --- verify
+
+
+@pytest.mark.parametrize("kind", ["set", "pool", "report"])
+def test_a_sound_artifact_has_no_problems(store: Store, put: Put, kind: str) -> None:
+    made = put[kind](store)
+    assert verify(made, teacher_shapes) == []
+    require_sound(made, teacher_shapes)
+
+
+@pytest.mark.parametrize("kind", ["set", "pool", "report"])
+def test_a_flipped_bit_in_any_file_is_found(store: Store, put: Put, kind: str) -> None:
+    made = put[kind](store)
+    for name in made.manifest.files:
+        content = bytearray(made.file(name).read_bytes())
+        content[-2] ^= 1
+        made.file(name).write_bytes(content)
+        assert any(name in problem and "sha256" in problem for problem in verify(made, teacher_shapes))
+        content[-2] ^= 1
+        made.file(name).write_bytes(content)
+    assert verify(made, teacher_shapes) == []
+
+
+def test_files_that_the_manifest_does_not_list_are_reported(store: Store, put: Put) -> None:
+    made = put["set"](store)
+    (made.path / "x\x1b[2J").write_text("x")
+    (made.path / "folder").mkdir()
+    problems = verify(made)
+    assert problems == ["'folder' is not in the manifest", "'x\\x1b[2J' is not in the manifest"]
+    with pytest.raises(ArtifactError, match=r"folder.*and 1 more"):
+        require_sound(made)
+
+
+def test_files_swapped_between_artifacts_are_found(store: Store, put: Put) -> None:
+    one, two = put["set"](store, "one", 1), put["set"](store, "two", 2)
+    for name in ("set.safetensors", "baseline.safetensors"):
+        mine, theirs = one.file(name).read_bytes(), two.file(name).read_bytes()
+        one.file(name).write_bytes(theirs)
+        two.file(name).write_bytes(mine)
+        for artifact in (one, two):
+            assert verify(artifact) == [f"{name} is not the file that was written: its sha256 differs"]
+        one.file(name).write_bytes(mine)
+        two.file(name).write_bytes(theirs)
+
+
+@pytest.mark.parametrize(
+    "line", [b"{", b"[]\n", b'{"a": NaN}\n', b"x" * (1 << 21), b'{"a": "\\u001b"}\n'], ids=range(5)
+)
+def test_a_history_must_be_lines_of_objects(store: Store, put: Put, line: bytes) -> None:
+    made = put["set"](store)
+    with made.file("events.jsonl").open("ab") as file:
+        file.write(line)
+    (problem,) = verify(restate(made))
+    assert "line 2" in problem
+
+
+# --- preview
+
+
+def test_a_preview_shows_the_images_in_pixel_space_enlarged() -> None:
+    value = set_value()
+    data = preview_png(value)
+    assert data == preview_png(value)
+    image = Image.open(io.BytesIO(data))
+    tile, gap = 64, 2
+    assert image.mode == "RGB"
+    assert image.height == 3 * (tile + gap) + gap
+    left = image.width - 2 * (tile + gap)
+    wanted = (value.preprocessing.inverse(value.images[:1]).clamp(0, 1) * 255).round()[0, 0]
+    for y, x in ((0, 0), (1, 2), (3, 3)):
+        pixel = image.getpixel((left + x * 16 + 8, gap + y * 16 + 8))
+        assert pixel == (int(wanted[y, x]),) * 3
+
+
+def wide_set(classes: int, per_class: int, side: int, channels: int = 3) -> Any:
+    m = classes * per_class
+    return dataclasses.replace(
+        set_value(),
+        images=torch.zeros(m, channels, side, side),
+        logits=torch.zeros(m, classes),
+        labels=torch.arange(classes).repeat_interleave(per_class),
+        stage=torch.zeros(m, dtype=torch.int64),
+        classes=tuple(f"класс \U0001f600 {i} with a very long name" for i in range(classes)),
+        preprocessing=Preprocessing("standard", {"mean": torch.zeros(channels), "std": torch.ones(channels)}),
+        baseline=None,
+    )
+
+
+@pytest.mark.parametrize(("classes", "per_class", "side"), [(1, 1, 1), (100, 15, 8), (3, 2, 200), (21, 1, 65)])
+def test_a_preview_is_bounded_whatever_the_set(classes: int, per_class: int, side: int) -> None:
+    data = preview_png(wide_set(classes, per_class, side))
+    width, height = Image.open(io.BytesIO(data)).size
+    assert width <= 10 * 132 + 400
+    assert height <= 20 * 132
+    assert data == preview_png(wide_set(classes, per_class, side))
+
+
+def test_a_class_without_images_has_an_empty_row() -> None:
+    value = dataclasses.replace(set_value(), labels=torch.full((6,), 2))
+    assert Image.open(io.BytesIO(preview_png(value))).height == 3 * 66 + 2
+
+
+def test_shown_classes_are_spread_over_all() -> None:
+    assert chosen_classes(3) == [0, 1, 2]
+    shown = chosen_classes(1000)
+    assert len(shown) == MAX_CLASSES
+    assert shown[:3] == [0, 50, 100]

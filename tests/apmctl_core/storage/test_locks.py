@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apmctl_core.artifacts import Store
+from apmctl_core.errors import StoreError
+from apmctl_core.events import Note
+from apmctl_core.storage import locks
+
+ID = "a" * 12
+
+WORKS = """
+import sys, time
+from pathlib import Path
+from apmctl_core.artifacts import Store, draft
+root, name, salt, log = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])
+store = Store(root)
+d = draft("report", name, recipe={}, config={"salt": salt}, inputs={},
+          data=dict(dataset="d", fingerprint="f", classes=["a"], shape=[1, 1, 1]))
+with store.workspace("report", name, d.id) as work:
+    made = work.existing
+    if made is None:
+        with log.open("a") as f:
+            f.write(f"computed {d.id}\\n")
+        time.sleep(0.3)
+        work.write("report.json", b'{"results": []}')
+        made = work.publish(d)
+print(made.ref)
+"""
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from apmctl_core.artifacts import Store
+with Store(Path(sys.argv[1])).workspace("set", "x", "a" * 12):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def spawn(code: str, *args: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, args)], stdout=subprocess.PIPE)
+
+
+def finish(children: list[subprocess.Popen[bytes]]) -> list[str]:
+    out = [child.communicate(timeout=120)[0].decode().strip() for child in children]
+    assert [child.returncode for child in children] == [0] * len(children)
+    return out
+
+
+def note_of(store: Store) -> Path:
+    return store.locks / f"set-{ID}.json"
+
+
+def write_note(store: Store, **changes: Any) -> None:
+    values = {"host": "elsewhere", "boot": "b" * 36, "pid": 1, "started": 1.0, "since": "then", "name": "x"}
+    store.locks.mkdir(parents=True, exist_ok=True)
+    note_of(store).write_text(json.dumps(values | changes))
+
+
+def test_eight_processes_with_one_recipe_compute_it_once_under_whatever_name(store: Store, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    out = finish([spawn(WORKS, store.root, f"name{i % 2}", 1, log) for i in range(8)])
+    assert len(set(out)) == 1
+    assert len(log.read_text().splitlines()) == 1
+    assert [a.ref for a in store.list()] == out[:1]
+    assert store.runs() == []
+    assert [p.name for p in store.locks.iterdir()] == [".guard"]
+
+
+def test_eight_processes_with_different_recipes_make_eight_results(store: Store, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    out = finish([spawn(WORKS, store.root, "same", i, log) for i in range(8)])
+    assert len(set(out)) == len(store.list()) == len(log.read_text().splitlines()) == 8
+    assert [p.name for p in store.locks.iterdir()] == [".guard"]
+
+
+def test_the_lock_of_a_killed_process_is_taken_over_at_once(store: Store) -> None:
+    child = spawn(HOLDS, store.root)
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"held\n"
+    assert locks.running(store.locks, f"set-{ID}")
+    with pytest.raises(StoreError, match=f"process {child.pid}"), store.workspace("set", "x", ID, wait=False):
+        pass
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    assert not locks.running(store.locks, f"set-{ID}")
+    with store.workspace("set", "x", ID, wait=False):
+        owner = locks.owner_of(store.locks, f"set-{ID}")
+        assert owner is not None
+        assert owner.pid == os.getpid()
+
+
+def test_who_does_not_wait_is_told_who_works_and_what_to_do(store: Store) -> None:
+    with store.workspace("set", "x", ID):
+        began = time.monotonic()
+        with pytest.raises(StoreError, match=f"set other@{ID} is in the hands of process {os.getpid()}") as caught:  # noqa: SIM117
+            with store.workspace("set", "other", ID, wait=False):
+                pass
+        assert time.monotonic() - began < 2
+        assert "--no-wait" in caught.value.hint
+
+
+def test_who_waits_says_so_once_and_then_goes_on(store: Store) -> None:
+    heard: list[Any] = []
+    entered = threading.Event()
+
+    def second() -> None:
+        with store.workspace("set", "x", ID, emit=heard.append):
+            entered.set()
+
+    with store.workspace("set", "x", ID):
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(4 * locks.POLL_S)
+        assert not entered.is_set()
+    thread.join(20)
+    assert entered.is_set()
+    assert [type(event) for event in heard] == [Note]
+    assert heard[0].text.startswith(f"waiting for process {os.getpid()}")
+
+
+def test_waiting_can_be_ended_by_the_caller(store: Store) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with store.workspace("set", "x", ID):
+        with pytest.raises(KeyboardInterrupt), store.workspace("set", "x", ID, tick=stop):
+            pass
+        assert locks.running(store.locks, f"set-{ID}")
+    assert [p.name for p in store.locks.iterdir()] == [".guard"]
+
+
+def test_different_kinds_and_ids_do_not_wait_for_each_other(store: Store) -> None:
+    with (
+        store.workspace("set", "x", ID, wait=False),
+        store.workspace("pool", "x", ID, wait=False),
+        store.workspace("set", "x", "b" * 12, wait=False),
+    ):
+        assert len(list(store.locks.glob("*.lock"))) == 3
+    assert list(store.locks.glob("*.lock")) == []
+
+
+def test_a_lock_of_another_machine_is_respected_with_a_hint(store: Store) -> None:
+    write_note(store)
+    with pytest.raises(StoreError, match="process 1 on elsewhere") as caught:  # noqa: SIM117
+        with store.workspace("set", "x", ID, wait=False):
+            pass
+    assert f"delete {note_of(store)}" in caught.value.hint
+    assert note_of(store).exists()
+
+
+def test_the_other_machine_is_waited_for_until_its_note_is_gone(store: Store) -> None:
+    write_note(store)
+    heard: list[Any] = []
+    polls = []
+
+    def tick() -> None:
+        polls.append(1)
+        if len(polls) == 3:
+            note_of(store).unlink()
+
+    with store.workspace("set", "x", ID, emit=heard.append, tick=tick):
+        assert len(polls) == 3
+    assert "if that process is dead, delete" in heard[0].text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"host": socket.gethostname()},
+        {"boot": locks._boot()},  # another container on this machine: the kernel knows its locks
+        {"host": socket.gethostname(), "boot": locks._boot(), "pid": 2**30},
+    ],
+)
+def test_a_note_that_a_dead_process_of_this_machine_left_is_no_lock(store: Store, changes: dict[str, Any]) -> None:
+    write_note(store, **changes)
+    with store.workspace("set", "x", ID, wait=False):
+        pass
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"host": 1}', '{"host": "a\\u001b"}', "x" * 100_000])
+def test_a_note_that_cannot_be_read_is_no_lock(store: Store, text: str) -> None:
+    write_note(store)
+    note_of(store).write_text(text)
+    assert locks.owner_of(store.locks, f"set-{ID}") is None
+    with store.workspace("set", "x", ID, wait=False):
+        pass
+
+
+def test_a_process_that_has_a_dead_ones_number_is_not_its_owner(store: Store) -> None:
+    write_note(store, host=socket.gethostname(), boot=locks._boot(), pid=os.getpid(), started=1.0)
+    assert not locks.running(store.locks, f"set-{ID}")
+
+
+def test_what_long_dead_processes_left_is_swept_and_living_locks_are_not(store: Store) -> None:
+    with store.workspace("pool", "held", "b" * 12):
+        held = store.locks / f"pool-{'b' * 12}.lock"
+        dead, foreign, fresh = (store.locks / f"set-{c * 12}.lock" for c in "def")
+        for path in (dead, foreign, fresh):
+            path.touch()
+        dead.with_suffix(".json").write_text("{}")
+        write_note(store)
+        note_of(store).rename(foreign.with_suffix(".json"))
+        for path in (dead, foreign, held):
+            os.utime(path, (1, 1))
+        with store.workspace("set", "x", ID):
+            pass
+        left = sorted(p.name for p in store.locks.glob("*.lock"))
+        assert left == sorted([held.name, foreign.name, fresh.name])
+        assert not dead.with_suffix(".json").exists()
+
+
+def test_a_guard_that_is_never_free_is_an_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from filelock import FileLock
+
+    monkeypatch.setattr(locks, "_GUARD_S", 0.05)
+    store.locks.mkdir(parents=True)
+    with FileLock(store.locks / ".guard"), pytest.raises(StoreError, match="has been locked") as caught:  # noqa: SIM117
+        with store.workspace("set", "x", ID):
+            pass
+    assert caught.value.hint

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import json
+import os
+import stat
+import struct
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from apmctl_core.errors import ArtifactError, NumericsError, StoreError
+from apmctl_core.storage import tensors as io
+from apmctl_core.storage.header import Layout, check_layout, read_header
+
+TENSORS = {
+    "b": torch.arange(6, dtype=torch.int64).reshape(2, 3),
+    "a": torch.linspace(0, 1, 5),
+    "half": torch.tensor([1.5, -2], dtype=torch.bfloat16),
+    "flag": torch.tensor([True, False, True]),
+    "scalar": torch.tensor(3.0),
+    "none": torch.empty(0, 4),
+    "bytes": torch.arange(3, dtype=torch.uint8),
+}
+
+
+def raw(path: Path, header: Any, data: bytes = b"", length: int | None = None) -> Path:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + data)
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "x.safetensors"
+
+
+def test_roundtrip_of_every_dtype(path: Path) -> None:
+    io.write(path, TENSORS, {"note": "x"})
+    found, metadata = io.read(path)
+    assert metadata == {"note": "x"}
+    assert sorted(found) == sorted(TENSORS)
+    for name, tensor in TENSORS.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor)
+
+
+def test_the_library_reads_what_we_write(path: Path) -> None:
+    io.write(path, TENSORS)
+    assert all(torch.equal(value, TENSORS[name]) for name, value in load_file(path).items())
+
+
+def test_we_read_what_the_library_writes(path: Path) -> None:
+    save_file(TENSORS, path, {"format": "pt"})
+    assert all(torch.equal(value, TENSORS[name]) for name, value in io.read(path)[0].items())
+
+
+def test_the_same_tensors_give_the_same_bytes_in_any_order(tmp_path: Path) -> None:
+    io.write(tmp_path / "1", TENSORS, {"a": "1", "b": "2"})
+    io.write(tmp_path / "2", dict(reversed(TENSORS.items())), {"b": "2", "a": "1"})
+    assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+
+
+def test_views_are_written_by_their_elements(path: Path) -> None:
+    whole = torch.arange(12.0).reshape(3, 4)
+    io.write(path, {"t": whole.t(), "part": whole[:, 1:3], "grad": torch.ones(2, requires_grad=True)})
+    found = io.read(path)[0]
+    assert torch.equal(found["t"], whole.t())
+    assert torch.equal(found["part"], whole[:, 1:3])
+
+
+def test_the_mode_follows_the_umask(path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        io.write(path, {"a": torch.ones(1)})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_what_is_read_does_not_change_with_the_file(path: Path) -> None:
+    io.write(path, {"a": torch.zeros(1000)})
+    found = io.read(path)[0]["a"]
+    with path.open("r+b") as file:
+        file.seek(-4, os.SEEK_END)
+        file.write(struct.pack("<f", 1.0))
+    assert found[-1] == 0
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(path: Path) -> None:
+    io.write(path, {"a": torch.zeros(1)})
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="cannot be stored"):
+        io.write(path, {"a": torch.zeros(1, dtype=torch.complex64)})
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_missing_folder_is_a_store_error(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot write"):
+        io.write(tmp_path / "no" / "x", {"a": torch.zeros(1)})
+
+
+ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"not json",
+        b"[]",
+        b'{"a": 1, "a": 2}',
+        {"a": 5},
+        {"a": {**ENTRY, "dtype": "F33"}},
+        {"a": {**ENTRY, "dtype": ["F32"]}},
+        {"a": {**ENTRY, "shape": [-2]}},
+        {"a": {**ENTRY, "shape": [2.0]}},
+        {"a": {**ENTRY, "shape": [True]}},
+        {"a": {**ENTRY, "shape": [3]}},
+        {"a": {**ENTRY, "shape": [1] * 9 + [2]}},
+        {"a": {**ENTRY, "shape": [2**40, 2**40]}},
+        {"a": {**ENTRY, "data_offsets": [0]}},
+        {"a": {**ENTRY, "data_offsets": [8, 0]}},
+        {"a": {**ENTRY, "data_offsets": [4, 12]}},
+        {"a": {**ENTRY, "extra": 1}},
+        {"a": {"dtype": "F32", "shape": [2]}},
+        {"a": ENTRY, "b": ENTRY},
+        {"a": ENTRY, "b": {**ENTRY, "data_offsets": [8, 16]}},
+        {"a": ENTRY, "__metadata__": {"x": 1}},
+        {"a": ENTRY, "__metadata__": []},
+        {"a": {**ENTRY, "shape": [1], "data_offsets": [0, 4]}},
+        {},
+    ],
+    ids=str,
+)
+def test_a_header_that_is_wrong_in_any_way_is_refused(path: Path, header: Any) -> None:
+    raw(path, header, bytes(8))
+    with pytest.raises(ArtifactError) as caught:
+        io.read(path)
+    assert caught.value.hint
+
+
+def test_a_good_header_made_by_hand_is_taken(path: Path) -> None:
+    assert io.read(raw(path, {"a": ENTRY}, bytes(8)))[0]["a"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("length", [0, 3, 7, 2**20, 2**24 + 1, 2**40, 2**64 - 1])
+def test_the_length_of_the_header_is_bounded(path: Path, length: int) -> None:
+    raw(path, {"a": ENTRY}, bytes(8), length=length)
+    with pytest.raises(ArtifactError):
+        io.read(path)
+
+
+def test_an_oversized_header_is_refused_without_reading_it(path: Path) -> None:
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", 1 << 30))
+        file.truncate(1 << 31)
+    tracemalloc.start()
+    with pytest.raises(ArtifactError, match="header is longer"):
+        io.read(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 100])
+def test_a_truncated_file_is_refused(path: Path, size: int) -> None:
+    io.write(path, TENSORS)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ArtifactError):
+        io.read(path)
+
+
+def test_a_file_with_something_behind_it_is_refused(path: Path) -> None:
+    io.write(path, TENSORS)
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(ArtifactError, match="not as long"):
+        io.read(path)
+
+
+@pytest.mark.parametrize(
+    ("layout", "problem"),
+    [
+        ({"a": Layout("F32", (5,))}, "unknown tensor 'b'"),
+        ({"a": Layout("F32", (5,)), "b": Layout("F32", (5, 2)), "c": Layout("F32", (1,))}, "lacks the tensor 'c'"),
+        ({"a": Layout("F64", (5,)), "b": Layout("F32", (5, 2))}, "'a' is F32"),
+        ({"a": Layout("F32", (5, 1)), "b": Layout("F32", (5, 2))}, "'a' is F32"),
+        ({"a": Layout("F32", ("M",)), "b": Layout("F32", ("M", "M"))}, "'b' is F32"),
+    ],
+)
+def test_tensors_must_be_as_expected(path: Path, layout: dict[str, Layout], problem: str) -> None:
+    io.write(path, {"a": torch.zeros(5), "b": torch.zeros(5, 2)})
+    with pytest.raises(ArtifactError, match=problem):
+        io.read(path, layout)
+
+
+def test_texts_in_a_layout_stand_for_one_size_each(path: Path) -> None:
+    io.write(path, {"a": torch.zeros(5), "b": torch.zeros(5, 2)})
+    sizes = check_layout(read_header(path), {"a": Layout("F32", ("M",)), "b": Layout("F32", ("M", "K"))}, path)
+    assert sizes == {"M": 5, "K": 2}
+
+
+def test_an_empty_tensor_fits_no_layout(path: Path) -> None:
+    io.write(path, {"a": torch.zeros(0)})
+    with pytest.raises(ArtifactError):
+        io.read(path, {"a": Layout("F32", ("M",))})
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_are_not_finite_are_refused_where_asked(path: Path, bad: float) -> None:
+    io.write(path, {"a": torch.tensor([1.0, bad]), "n": torch.tensor([1])})
+    assert io.read(path)[0]["n"].tolist() == [1]
+    with pytest.raises(ArtifactError, match="not finite"):
+        io.read(path, finite=True)
+    with pytest.raises(NumericsError, match="not finite"):
+        io.require_finite({"a": torch.tensor(bad)}, "the set")
+
+
+def test_a_link_is_not_followed(tmp_path: Path, path: Path) -> None:
+    io.write(tmp_path / "real", TENSORS)
+    path.symlink_to(tmp_path / "real")
+    with pytest.raises(ArtifactError, match="not an ordinary file"):
+        io.read(path)
