@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from apmctl_core.version import __version__
+
 if TYPE_CHECKING:
     from apmctl_core.api import LoadedSet, load
 
-__version__ = "0.1.0"
 __all__ = ["LoadedSet", "__version__", "load"]
 
 

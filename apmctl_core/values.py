@@ -5,6 +5,7 @@ Shape legend: M images in a set, C channels, H x W pixels, K classes, D draws of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,23 @@ from apmctl_core.config.recipe import ModelConfig
 from apmctl_core.data.preprocessing import Preprocessing
 
 State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What the amount of work depends on: image shape (C, H, W), classes, images of either split, and arithmetic."""
+
+    shape: tuple[int, int, int]
+    num_classes: int
+    train: int
+    test: int
+    preprocessing: str
+    precision: str
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of an image in float32."""
+        return 4 * math.prod(self.shape)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,19 +3,24 @@
 import numpy as np
 import torch
 
-from apmctl_core.config.recipe import ModelConfig
+from apmctl_core.config import ModelConfig
 from apmctl_core.data import Dataset, Split
 from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.machine.runtime import Runtime
 from apmctl_core.machine.segment import Segment
-from apmctl_core.models.registry import build
+from apmctl_core.models import build
+from apmctl_core.seeding import Stream
+from apmctl_core.training.context import Context
 from apmctl_core.values import TeacherPool
 
 MODEL = ModelConfig(arch="convnet2", width=8)
 
 
-def runtime(segment=0):
-    return Runtime(device=torch.device("cpu"), compile=False, segment=Segment(segment))
+def context(segment=0, *, seed=0, images=64, compile=False, **more):
+    """A context on the CPU in eager fp32; `segment` is the most images in a pass, of at most `images`."""
+    cut = Segment(limit=segment, images=images)
+    runtime = Runtime(device=torch.device("cpu"), compile=compile, limit=segment, segment=cut)
+    return Context(stream=Stream(seed), runtime=runtime, **more)
 
 
 def toy_dataset(per_class=20, classes=3, side=8, channels=3, seed=0):

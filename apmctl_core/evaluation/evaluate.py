@@ -1,214 +1,189 @@
 """Evaluation: networks trained on a set, tested on the test split, beside as many random real images.
 
-The protocol is APM's: several networks from random weights, SGD with the rate dropped at half, DSA, the accuracy at
-the last epoch. Random real images get the same labels, epochs and networks. The test split decides nothing.
+Random real images get the same labels, protocol and number of networks. The test split decides nothing: the accuracy
+is that of the last epoch.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from apmctl_core.config.recipe import EvalConfig, ModelConfig
+from apmctl_core.artifacts.kinds.reports import ReportRow
+from apmctl_core.config import EvalConfig, ModelConfig
 from apmctl_core.data import Dataset
 from apmctl_core.errors import NumericsError
-from apmctl_core.events import Emit, Progress, silent
-from apmctl_core.machine.runtime import Runtime
-from apmctl_core.models.registry import build
-from apmctl_core.seeding import Stream
-from apmctl_core.training.checkpoint import Keeper, Nowhere, Snapshot
-from apmctl_core.training.examples import RealSource, Source, TensorSource
-from apmctl_core.training.loop import Predictor, Schedule, Trainer, accuracy, cross_entropy, match_logits
-from apmctl_core.values import DistilledSet
+from apmctl_core.evaluation import protocols
+from apmctl_core.evaluation.scores import scores_of
+from apmctl_core.events import Progress
+from apmctl_core.machine.cost import Cost
+from apmctl_core.machine.segment import Segment
+from apmctl_core.models import NetworkSize, build
+from apmctl_core.training.checkpoint import Snapshot, progress
+from apmctl_core.training.context import Context
+from apmctl_core.training.cost import ALL_GRADIENTS, FORWARD, task_cost
+from apmctl_core.training.examples import RealSource, Source, TensorSource, exact_images
+from apmctl_core.training.loop import Predictor, Trainer
+from apmctl_core.training.procedure import Procedure
+from apmctl_core.values import DistilledSet, Task
 
-_LOSSES = {"soft": match_logits, "hard": cross_entropy}
-
-
-@dataclass(frozen=True)
-class Row:
-    """Accuracies (fractions) of networks of one architecture trained with one kind of labels."""
-
-    arch: str
-    labels: str
-    accuracies: tuple[float, ...]
-    random_accuracies: tuple[float, ...]
-    protocol: dict[str, Any]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The row as the command line's JSON has it; null where there is nothing to compare with."""
-        mean, std = _mean_std(self.accuracies)
-        random_mean, random_std = _mean_std(self.random_accuracies)
-        return {
-            "arch": self.arch,
-            "labels": self.labels,
-            "accuracy_mean": mean,
-            "accuracy_std": std,
-            "accuracies": list(self.accuracies),
-            "random_accuracy_mean": random_mean,
-            "random_accuracy_std": random_std,
-            "random_accuracies": list(self.random_accuracies),
-            "protocol": self.protocol,
-        }
-
-
-def _mean_std(values: tuple[float, ...]) -> tuple[float | None, float | None]:
-    if not values:
-        return None, None
-    t = torch.tensor(values, dtype=torch.float64)
-    return float(t.mean()), float(t.std(correction=0))
+_STATE = "networks"
 
 
 def evaluate(
-    distilled: DistilledSet,
-    dataset: Dataset,
-    models: list[ModelConfig],
-    config: EvalConfig,
-    *,
-    stream: Stream,
-    runtime: Runtime,
-    precision: str,
-    keeper: Keeper | None = None,
-    emit: Emit = silent,
-) -> list[Row]:
+    distilled: DistilledSet, dataset: Dataset, models: Sequence[ModelConfig], config: EvalConfig, context: Context
+) -> tuple[ReportRow, ...]:
     """Train and test `config.repeats` networks for each architecture and kind of labels, and as many on random images.
 
-    Accuracies found so far are saved with `keeper`. Raises NumericsError where a training diverges.
+    Accuracies are kept as they come. Raises NumericsError where a training diverges.
     """
-    work = _Work(distilled, dataset, config, stream, runtime, precision, keeper or Nowhere(), emit)
-    work.total = len(models) * len(config.labels) * config.repeats * (2 if distilled.baseline else 1)
-    return [work.row(model, labels) for model in models for labels in config.labels]
+    accuracies = _Accuracies(distilled, len(models), config, context)
+    test = RealSource(dataset.test, distilled.preprocessing, context.device, context.precision)
+    procedures = protocols.get(config.protocol).procedures
+    rows = []
+    for model in models:
+        for labels in config.labels:
+            networks = _Networks(model, labels, procedures[labels], dataset, test, config, context)
+            rows.append(_row(networks, accuracies, distilled, dataset, config, context))
+    return tuple(rows)
 
 
-class _Work:
-    def __init__(
-        self,
-        distilled: DistilledSet,
-        dataset: Dataset,
-        config: EvalConfig,
-        stream: Stream,
-        runtime: Runtime,
-        precision: str,
-        keeper: Keeper,
-        emit: Emit,
-    ) -> None:
-        self._set = distilled
-        self._dataset = dataset
-        self._config = config
-        self._stream = stream
-        self._runtime = runtime
-        self._precision = precision
-        self._keeper = keeper
-        self._emit = emit
-        self._test = RealSource(dataset.test, distilled.preprocessing, runtime.device, precision)
-        kept = self._keeper.load("networks")
-        self._found: dict[str, float] = dict(kept.meta["accuracies"]) if kept else {}
-        self.total = 0
+def cost(config: EvalConfig, images: int, task: Task, sizes: Sequence[NetworkSize]) -> Cost:
+    """What an evaluation asks of the machine at its heaviest: the networks that share compiled code."""
+    passes = config.repeats * 2 * (config.epochs * images * ALL_GRADIENTS + task.test * FORWARD)
+    held = 2 * images * task.image_bytes
+    costs = [task_cost(task, s, passes=passes, step=min(config.batch, images), fixed_bytes=held) for s in sizes]
+    heaviest = max(costs, key=lambda c: c.step_flops)
+    return replace(heaviest, image_bytes=max(c.image_bytes for c in costs), whole=max(c.whole for c in costs))
 
-    def row(self, model: ModelConfig, labels: str) -> Row:
-        """One row of the report: all networks of one architecture and kind of labels."""
-        networks = _Networks(self, model, labels)
-        repeats = range(self._config.repeats)
-        own = tuple(networks.accuracy("distilled", i, lambda _: self._distilled(labels)) for i in repeats)
-        random: tuple[float, ...] = ()
-        if self._set.baseline is not None:
-            random = tuple(networks.accuracy("random", i, lambda i: self._random(labels, i)) for i in repeats)
-        return Row(model.arch, labels, own, random, self._protocol(model, labels))
 
-    def _distilled(self, labels: str) -> Source:
-        targets = self._set.logits if labels == "soft" else self._set.labels
-        return TensorSource(self._set.images.to(self._runtime.device), targets.to(self._runtime.device))
+class _Accuracies:
+    """The accuracies measured so far, by network, and the segment to go on with."""
 
-    def _random(self, labels: str, repeat: int) -> Source:
-        """The random real images of one repeat, in the set's space; each repeat has a draw of its own if there is."""
-        baseline = self._set.baseline
-        assert baseline is not None
-        draw = repeat % len(baseline.index_DM)
-        real = RealSource(self._dataset.train, self._set.preprocessing, self._runtime.device, "fp32")
-        parts = [real.batch(part) for part in baseline.index_DM[draw].split(1000)]
-        hard = torch.cat([part[1] for part in parts])
-        soft = baseline.logits_DMK[draw].to(self._runtime.device)
-        return TensorSource(torch.cat([part[0] for part in parts]), soft if labels == "soft" else hard)
+    def __init__(self, distilled: DistilledSet, models: int, config: EvalConfig, context: Context) -> None:
+        kept = context.keeper.load(_STATE)
+        self._context = context
+        self._known: dict[str, float] = dict(kept.meta["accuracies"]) if kept else {}
+        self._segment = context.runtime.resumed(kept.segment) if kept else context.segment
+        self._total = models * len(config.labels) * config.repeats * (2 if distilled.baseline else 1)
 
-    def _protocol(self, model: ModelConfig, labels: str) -> dict[str, Any]:
-        c = self._config
-        return {
-            "networks": c.repeats,
-            "width": model.width,
-            "epochs": c.epochs,
-            "batch": c.batch,
-            "optimiser": "sgd",
-            "lr": c.lr,
-            "momentum": c.momentum,
-            "weight_decay": c.weight_decay,
-            "schedule": "x0.1 at half",
-            "augmentation": "dsa",
-            "loss": "l1 on logits" if labels == "soft" else "cross-entropy",
-            "images": len(self._set.images),
-            "random_draws": len(self._set.baseline.index_DM) if self._set.baseline else 0,
-            "test_images": len(self._dataset.test.labels),
-            "precision": self._precision,
-            "selection": "last epoch",
-        }
-
-    def remember(self, key: str, found: float) -> None:
-        """Keep an accuracy and say how far the evaluation is."""
-        self._found[key] = found
-        progress = {"done": len(self._found), "total": self.total, "unit": "network"}
-        self._keeper.save("networks", Snapshot({}, {"accuracies": self._found, "progress": progress}))
-        self._emit(
-            Progress(
-                stage="evaluate",
-                done=len(self._found),
-                total=self.total,
-                unit="network",
-                metrics={"accuracy": found},
+    def get(self, key: str, measure: Callable[[Segment], float]) -> float:
+        """The accuracy of a network, known or measured."""
+        if key not in self._known:
+            accuracy, self._segment = self._context.attempt(measure, self._segment)
+            self._known[key] = accuracy
+            done = len(self._known)
+            meta = {"accuracies": self._known, "progress": progress(done, self._total, "network")}
+            self._context.keeper.save(_STATE, Snapshot({}, meta, self._segment.limit))
+            self._context.emit(
+                Progress(stage="evaluate", done=done, total=self._total, unit="network", metrics={"accuracy": accuracy})
             )
-        )
+        return self._known[key]
 
 
 class _Networks:
-    """The networks of one row: they share compiled code."""
+    """The networks of one row: one architecture, one kind of labels, shared compiled code."""
 
-    def __init__(self, work: _Work, model: ModelConfig, labels: str) -> None:
-        dataset, c = work._dataset, work._config
-        self._work = work
-        self._name = f"{model.arch}/{model.width}/{labels}"
+    def __init__(
+        self,
+        model: ModelConfig,
+        labels: str,
+        procedure: Procedure,
+        dataset: Dataset,
+        test: Source,
+        config: EvalConfig,
+        context: Context,
+    ) -> None:
+        self.model = model
+        self.labels = labels
+        self.name = f"{model.arch}/{model.width}/{labels}"
+        self._test = test
+        self._config = config
+        self._context = context
         self._build = functools.partial(build, model, dataset.shape, dataset.num_classes)
-        self._trainer = Trainer(self._build(0), _LOSSES[labels], work._runtime, work._precision, batch=c.batch)
-        self._predict = Predictor(self._build(0), work._runtime, work._precision)
-        self._schedule = Schedule(
-            epochs=c.epochs, lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay, batch=c.batch
-        )
+        self._trainer = Trainer(self._build(0), procedure, context)
+        self._predict = Predictor(self._build(0), context)
 
-    def accuracy(self, what: str, repeat: int, source: Callable[[int], Source]) -> float:
-        """The test accuracy of one network trained on `source(repeat)`, found again or measured."""
-        key = f"{self._name}/{what}/{repeat}"
-        if key in self._work._found:
-            return self._work._found[key]
-        stream, runtime = self._work._stream.at(self._name, what, repeat), self._work._runtime
+    def describe(self) -> dict[str, Any]:
+        """How these networks are trained, read from what trains them."""
+        return self._trainer.procedure.describe(self._config)
+
+    def accuracy(self, images: str, repeat: int, source: Source, segment: Segment) -> float:
+        """The test accuracy of one network trained on a source; `images` says which, for the random stream."""
+        stream = self._context.stream.at(self.name, images, repeat)
+        initial = self._build(stream.at("weights").number).state_dict()
         last = torch.zeros(())
 
         def after_epoch(epoch: int, total: Tensor) -> None:
             nonlocal last
             last = total
             if epoch == 1:
-                runtime.segment.checkpoint(runtime.device)
+                self._context.checkpoint(segment)
 
-        initial = self._build(stream.at("weights").number).state_dict()
-        images = source(repeat)
+        self._trainer.fit(initial, source, self._config, stream, segment, after_epoch=after_epoch)
+        if not torch.isfinite(last):
+            raise NumericsError(f"network {repeat} ({self.name}, {images}) diverged", "try a lower `evaluate.lr`")
+        self._predict.load(self._trainer.weights())
+        return self._predict.accuracy(self._test, segment)
 
-        def trained() -> float:
-            self._trainer.fit(initial, images, self._schedule, stream, after_epoch=after_epoch)
-            if not torch.isfinite(last):
-                raise NumericsError(f"network {repeat} ({self._name}, {what}) diverged", "try a lower --lr")
-            self._predict.load(self._trainer.weights())
-            return accuracy(self._predict, self._work._test, runtime.segment)
 
-        found = runtime.segment.attempt(trained, runtime.device)
-        self._work.remember(key, found)
-        return found
+def _row(
+    networks: _Networks,
+    accuracies: _Accuracies,
+    distilled: DistilledSet,
+    dataset: Dataset,
+    config: EvalConfig,
+    context: Context,
+) -> ReportRow:
+    def measured(images: str, source: Callable[[int], Source]) -> tuple[float, ...]:
+        return tuple(
+            accuracies.get(
+                f"{networks.name}/{images}/{repeat}",
+                lambda segment, repeat=repeat: networks.accuracy(images, repeat, source(repeat), segment),  # type: ignore[misc]
+            )
+            for repeat in range(config.repeats)
+        )
+
+    soft = networks.labels == "soft"
+    own = measured("distilled", lambda _: _distilled(distilled, soft, context))
+    random: tuple[float, ...] = ()
+    if distilled.baseline is not None:
+        random = measured("random", lambda repeat: _random(distilled, dataset, soft, repeat, context))
+    row = ReportRow(
+        arch=networks.model.arch,
+        labels=networks.labels,
+        accuracies=own,
+        random_accuracies=random,
+        protocol={
+            "name": config.protocol,
+            "networks": config.repeats,
+            "width": networks.model.width,
+            **networks.describe(),
+            "images": len(distilled.images),
+            "random_draws": len(distilled.baseline.index_DM) if distilled.baseline else 0,
+            "test_images": len(dataset.test),
+            "precision": context.precision,
+            "selection": "last epoch",
+        },
+    )
+    return replace(row, scores=scores_of(row))
+
+
+def _distilled(distilled: DistilledSet, soft: bool, context: Context) -> Source:
+    targets = distilled.logits if soft else distilled.labels
+    return TensorSource(distilled.images.to(context.device), targets.to(context.device))
+
+
+def _random(distilled: DistilledSet, dataset: Dataset, soft: bool, repeat: int, context: Context) -> Source:
+    """The random real images of one repeat, in the set's space; each repeat has a draw of its own if there is one."""
+    baseline = distilled.baseline
+    assert baseline is not None
+    draw = repeat % len(baseline.index_DM)
+    images, hard = exact_images(dataset.train, distilled.preprocessing, baseline.index_DM[draw])
+    targets = baseline.logits_DMK[draw] if soft else hard
+    return TensorSource(images.to(context.device), targets.to(context.device))

@@ -1,0 +1,33 @@
+"""What can be made, as picklable values: where stages and artifacts meet.
+
+A job knows what its id covers, what it reads, what it costs and how it is made; each kind has a file of its own.
+"""
+
+from __future__ import annotations
+
+from apmctl_core.jobs.commands import distill_set, evaluate_set, relabel_set, train_pool
+from apmctl_core.jobs.job import Job, Located, Outcome, run
+from apmctl_core.jobs.plan import Plan, PlanStep, plan
+from apmctl_core.jobs.pool import PoolJob
+from apmctl_core.jobs.report import ReportJob
+from apmctl_core.jobs.session import Session
+from apmctl_core.jobs.set import RelabelJob, SetJob
+
+__all__ = [
+    "Job",
+    "Located",
+    "Outcome",
+    "Plan",
+    "PlanStep",
+    "PoolJob",
+    "RelabelJob",
+    "ReportJob",
+    "Session",
+    "SetJob",
+    "distill_set",
+    "evaluate_set",
+    "plan",
+    "relabel_set",
+    "run",
+    "train_pool",
+]

@@ -1,26 +1,50 @@
 """Cutting batches into segments, and how long a segment may be: as asked for, or as much as memory holds.
 
-Results do not depend on the segment beyond rounding, so it may change in the middle of a run.
+Results do not depend on the segment beyond rounding, so it may change in the middle of a run. A segment is a value:
+work that can be done again gets one and hands back the one that served, which travels in the state of a run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from apmctl_core.errors import ConfigError, MemoryExhaustedError
-from apmctl_core.events import Emit, Note, silent
+from apmctl_core.errors import MemoryExhaustedError
+from apmctl_core.events import Emit, Note
 from apmctl_core.machine import memory
 
 T = TypeVar("T")
 
-_SHARE = 0.9  # of what is free may be taken where no budget is given
-_SLACK = 0.02  # of the budget are no reason to change anything
+_SLACK = 0.02  # of the ceiling is no reason to change anything
 _GB = 1e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """How batches are cut.
+
+    `limit` is the most images in one pass (0: no limit), of at most `images`; no shorter than `whole` helps. Where
+    `ceiling` is given, the bytes of the process or the device are held below it; each image takes `image_bytes`.
+    """
+
+    limit: int = 0
+    images: int = 1
+    whole: int = 1
+    ceiling: int | None = None
+    image_bytes: float = 1.0
+
+    def length(self, count: int) -> int:
+        """The length of the segments into which `count` images are cut."""
+        return segment_length(count, self.limit)
+
+    @property
+    def longest(self) -> int:
+        """Images in the largest pass."""
+        return self.length(self.images)
 
 
 def segment_length(count: int, limit: int) -> int:
@@ -31,7 +55,7 @@ def segment_length(count: int, limit: int) -> int:
 
 
 def segments(count: int, size: int, *, pad: bool) -> Iterator[tuple[slice, int]]:
-    """Cut `count` examples into segments of `size`; with each comes the length to pad it to, if compiled code wants."""
+    """Cut `count` examples into segments of `size`, each with the length to pad it to, if compiled code wants that."""
     for start in range(0, count, size):
         stop = min(start + size, count)
         yield slice(start, stop), size if pad else stop - start
@@ -46,135 +70,75 @@ def padded(x: Tensor, length: int, *, zero: bool = False) -> Tensor:
     return torch.cat([x, row.expand(missing, *x.shape[1:])])
 
 
-@dataclass(frozen=True)
-class Load:
-    """What a stage asks of the machine: floating-point operations, and bytes beside those that are held already."""
-
-    flops: float  # of the whole stage
-    step_flops: float  # of one training step
-    images: int  # in the largest pass, where nothing bounds it
-    image_bytes: float  # that each image adds to a pass
-    fixed_bytes: float  # whatever the segment
+# --- when memory is short ----------------------------------------------------------------------------------------
 
 
-class _Shortened(Exception):
-    """Work that was left in the middle, to be done again in shorter segments."""
+class _Changed(Exception):
+    """Work that has to be done again with another segment."""
+
+    def __init__(self, segment: Segment) -> None:
+        self.segment = segment
 
 
-@dataclass
-class Segment:
-    """The most images that one pass may hold. It shrinks where memory runs out, and says so.
+def attempt(work: Callable[[Segment], T], segment: Segment, device: torch.device, emit: Emit) -> tuple[T, Segment]:
+    """Do work that can be done again; where memory runs out, do it again in shorter segments.
 
-    `limit` 0 means no limit. `budget` is the most bytes that the peak may reach; None leaves it at what is free.
-    `automatic` lets `for_load` choose the limit; a limit that was asked for is only ever lowered.
+    Returns what `work` returns, and the segment to go on with. Raises MemoryExhaustedError where the shortest segment
+    is too much.
     """
-
-    limit: int = 0
-    budget: int | None = None
-    automatic: bool = False
-    emit: Emit = silent
-    _ceiling: int | None = field(default=None, init=False)
-    _image_bytes: float = field(default=0.0, init=False)
-    _most: int = field(default=0, init=False)  # images in the largest batch that was cut so far
-
-    @property
-    def adapts(self) -> bool:
-        """Whether memory decides the limit."""
-        return self.automatic or self.budget is not None
-
-    def require(self, load: Load, device: torch.device) -> None:
-        """Raise ConfigError for a budget that not even one image at a time can keep."""
-        if self.budget is None:
-            return
-        least = memory.held(device) + load.fixed_bytes + load.image_bytes
-        if least > self.budget:
-            raise ConfigError(
-                f"--memory-budget of {self.budget / _GB:.2f} GB is too small: about {least / _GB:.2f} GB are needed "
-                "with one image at a time",
-                "give more, or take a smaller network or fewer images",
-            )
-
-    def for_load(self, load: Load, device: torch.device) -> Segment:
-        """The segment for a stage: the longest that is predicted to fit. The first piece of work verifies it."""
-        chosen = replace(self)
-        if not self.adapts:
-            return chosen
-        memory.give_back(device)  # what an earlier stage has freed counts as held until then
-        held = memory.held(device)
-        chosen._ceiling = self.budget or int(held + _SHARE * memory.free(device))
-        chosen._image_bytes = load.image_bytes
-        most = max(1, int((chosen._ceiling - held - load.fixed_bytes) // load.image_bytes))
-        if most < (self.limit or load.images):
-            chosen.limit = most
-            self.emit(Note(text=f"segments of {segment_length(load.images, most)} images, to stay within memory"))
-        return chosen
-
-    def resume(self, limit: int) -> None:
-        """Go on with the segments of an interrupted run, where memory had decided them: others round otherwise."""
-        if self.adapts:
-            self.limit, self._ceiling = limit, None
-
-    def length(self, count: int) -> int:
-        """The length of the segments into which `count` images are cut; the largest count is remembered."""
-        self._most = max(self._most, count)
-        return segment_length(count, self.limit)
-
-    def attempt(self, piece: Callable[[], T], device: torch.device) -> T:
-        """Do a piece of work that can be done again; where memory runs out, do it again in shorter segments.
-
-        Raises MemoryExhaustedError where one image at a time is too much.
-        """
-        while True:
-            if self._ceiling is not None:
-                memory.begin_peak(device)
-            try:
-                found = piece()
-            except _Shortened:
-                pass
-            except (RuntimeError, MemoryError) as e:
-                if not memory.ran_out(e):
-                    raise
-                if self._length <= 1:
-                    raise _exhausted(self._most) from e
-                self._lower(self._length // 2, "memory ran out")
-            else:
-                self._verify(device)
-                return found
-            # Only here, since the error's traceback holds on to what the piece had taken.
-            memory.give_back(device)
-
-    def checkpoint(self, device: torch.device) -> None:
-        """Where a piece of work is long: leave it to be done again if it takes too much. Within `attempt` only."""
-        if self._verify(device):
-            raise _Shortened
-
-    @property
-    def _length(self) -> int:
-        return segment_length(self._most, self.limit)
-
-    def _verify(self, device: torch.device) -> bool:
-        """Shorten the segments where the peak has gone above the ceiling; whether that was so."""
-        if self._ceiling is None:
-            return False
-        excess = memory.latest_peak(device) - self._ceiling
-        if excess <= _SLACK * self._ceiling:
-            return False
-        taken = f"{(self._ceiling + excess) / _GB:.2f} GB were taken, {self._ceiling / _GB:.2f} may be"
-        if self._length <= 1:
-            self.emit(Note(text=f"{taken}, with one image at a time", level="warning"))
-            self._ceiling = None  # there is nothing left to try
-            return False
-        fewer = self._length - int(excess // self._image_bytes) - 1
-        self._lower(fewer if fewer > 0 else self._length // 2, taken)
+    while True:
+        if segment.ceiling is not None:
+            memory.begin_peak(device)
+        try:
+            value = work(segment)
+        except _Changed as change:
+            segment = change.segment
+        except (RuntimeError, MemoryError) as e:
+            if not memory.ran_out(e):
+                raise
+            if segment.longest <= segment.whole:
+                raise _exhausted(segment) from e
+            segment = _shorter(segment, segment.longest // 2, "memory ran out", emit)
+        else:
+            return value, _checked(segment, device, emit)
+        # Only here, since the error's traceback holds on to what the work had allocated.
         memory.give_back(device)
-        return True
-
-    def _lower(self, limit: int, why: str) -> None:
-        # Segments are nearly equal, so the next smaller limit may not make them any shorter.
-        before, self.limit = self._length, max(1, limit)
-        self.emit(Note(text=f"{why}: segments of {self._length} images from here on, after {before}", level="warning"))
 
 
-def _exhausted(most: int) -> MemoryExhaustedError:
-    what = "out of memory with one image at a time" if most else "out of memory before the first image"
-    return MemoryExhaustedError(what, "take a smaller network or fewer images, or a machine with more memory")
+def checkpoint(segment: Segment, device: torch.device, emit: Emit) -> None:
+    """In the middle of long work within `attempt`: start it again with a shorter segment if it takes too much."""
+    checked = _checked(segment, device, emit)
+    if checked != segment:
+        raise _Changed(checked)
+
+
+def _checked(segment: Segment, device: torch.device, emit: Emit) -> Segment:
+    """The same segment, or a shorter one where the peak of memory has gone above the ceiling."""
+    if segment.ceiling is None:
+        return segment
+    peak = memory.latest_peak(device)
+    excess = peak - segment.ceiling
+    if excess <= _SLACK * segment.ceiling:
+        return segment
+    why = f"memory use reached {peak / _GB:.2f} GB, the limit is {segment.ceiling / _GB:.2f} GB"
+    if segment.longest <= segment.whole:
+        emit(Note(text=f"{why}; segments cannot be shorter", level="warning"))
+        return replace(segment, ceiling=None)
+    memory.give_back(device)
+    fewer = segment.longest - int(excess // segment.image_bytes) - 1
+    return _shorter(segment, fewer if fewer > 0 else segment.longest // 2, why, emit)
+
+
+def _shorter(segment: Segment, limit: int, why: str, emit: Emit) -> Segment:
+    # Segments are nearly equal, so the next smaller limit may not make them any shorter.
+    shorter = replace(segment, limit=max(segment.whole, limit))
+    text = f"{why}: using segments of {shorter.longest} images instead of {segment.longest}"
+    emit(Note(text=text, level="warning"))
+    return shorter
+
+
+def _exhausted(segment: Segment) -> MemoryExhaustedError:
+    what = "one image" if segment.whole == 1 else f"a batch of {segment.whole} images"
+    return MemoryExhaustedError(
+        f"out of memory with {what} at a time", "use a smaller network, fewer images or a machine with more memory"
+    )

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from apmctl_core.machine.runtime import Compiled, Runtime, autocast
-from apmctl_core.machine.segment import padded, segments
+from apmctl_core.machine.device import autocast
+from apmctl_core.machine.segment import Segment, padded, segments
 from apmctl_core.training import augment, losses
+from apmctl_core.training.context import Context
 from apmctl_core.values import State
 
 
@@ -23,21 +24,21 @@ class Matcher:
     The gradient with respect to an image does not depend on the other images, and the sum over checkpoints can be
     taken one at a time: at any moment the activations of one network on one segment are held. The teacher is run
     once per segment without a graph, for the checkpoints to be compared with, and once with one, to carry back
-    what all of them together, and its own cross-entropy, ask of it.
+    what all of them together, and its own cross-entropy, ask of it. Networks are in evaluation mode: batch statistics
+    would make an image's gradient depend on the others.
     """
 
-    def __init__(self, network: nn.Module, objective: str, alpha: float, runtime: Runtime, precision: str) -> None:
-        self._network = network.to(runtime.device).requires_grad_(False)
+    def __init__(self, network: nn.Module, objective: str, alpha: float, context: Context) -> None:
+        self._network = network.to(context.device).requires_grad_(False).eval()
         self._objective = objective
         self._alpha = alpha
-        self._runtime = runtime
-        self._precision = precision
-        self._logits = Compiled(self._forward, runtime)
-        self._checkpoint_loss = Compiled(self._checkpoint_term, runtime)
-        self._teacher_loss = Compiled(self._teacher_term, runtime)
+        self._context = context
+        self._logits = context.compiled(self._forward)
+        self._checkpoint_loss = context.compiled(self._checkpoint_term)
+        self._teacher_loss = context.compiled(self._teacher_term)
 
     def _forward(self, weights: State, u: Tensor) -> Tensor:
-        with autocast(self._runtime.device, self._precision):
+        with autocast(self._context.device, self._context.precision):
             logits: Tensor = functional_call(self._network, dict(weights), (u,))
         # Losses are taken in at least float32; double stays double.
         return logits if logits.dtype == torch.float64 else logits.float()
@@ -52,7 +53,13 @@ class Matcher:
         return (teacher_SK * pull_SK).sum() + self._alpha * regulariser.sum()
 
     def gradient(
-        self, u_BCHW: Tensor, y_B: Tensor, teacher: State, checkpoints: Sequence[State], draws_B4: Tensor | None = None
+        self,
+        u_BCHW: Tensor,
+        y_B: Tensor,
+        teacher: State,
+        checkpoints: Sequence[State],
+        segment: Segment,
+        draws_B4: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """dL_u/du (B, C, H, W) and the matching part of L_u, summed over checkpoints, averaged over B (scalar).
 
@@ -60,8 +67,8 @@ class Matcher:
         """
         gradient = torch.empty_like(u_BCHW)
         matched = torch.zeros((), device=u_BCHW.device)
-        size = self._runtime.segment.length(len(u_BCHW))
-        for part, length in segments(len(u_BCHW), size, pad=bool(self._runtime.compile)):
+        size = segment.length(len(u_BCHW))
+        for part, length in segments(len(u_BCHW), size, pad=bool(self._context.runtime.compile)):
             u = u_BCHW[part].detach().requires_grad_()
             seen = u if draws_B4 is None else augment.apply(u, draws_B4[part])
             weight = padded(torch.full((len(u),), 1 / len(u_BCHW), device=u.device, dtype=u.dtype), length, zero=True)

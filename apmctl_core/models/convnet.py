@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 from torch import Tensor, nn
+
+from apmctl_core.models.registry import architecture
+
+DEPTHS = range(1, 7)
 
 
 class ConvNet(nn.Module):
@@ -30,3 +36,12 @@ class ConvNet(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         logits: Tensor = self.classifier(self.features(x_BCHW).flatten(1))
         return logits
+
+
+for depth in DEPTHS:
+    architecture(f"convnet{depth}", smallest=2**depth)(functools.partial(ConvNet, depth))
+
+
+def deepest(side: int) -> str:
+    """The name of the deepest ConvNet that leaves 4x4 pixels of images of this side, or the shallowest there is."""
+    return f"convnet{min(DEPTHS[-1], max(DEPTHS[0], side.bit_length() - 3))}"

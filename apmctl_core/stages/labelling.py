@@ -7,35 +7,36 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from apmctl_core.data import Dataset
-from apmctl_core.data.sampling import stratified_sample
+from apmctl_core.data import Dataset, stratified_sample
 from apmctl_core.errors import Interrupted
-from apmctl_core.events import Emit, Progress
-from apmctl_core.machine.runtime import Runtime
-from apmctl_core.models.registry import build
-from apmctl_core.seeding import Stream
-from apmctl_core.training.checkpoint import Keeper, Snapshot, Thrifty
-from apmctl_core.training.examples import RealSource
+from apmctl_core.events import Progress
+from apmctl_core.machine.cost import Cost
+from apmctl_core.models import NetworkSize, build
+from apmctl_core.training.checkpoint import Snapshot, ThrottledSaver, progress
+from apmctl_core.training.context import Context
+from apmctl_core.training.cost import task_cost
+from apmctl_core.training.examples import exact_images
 from apmctl_core.training.loop import Predictor
-from apmctl_core.values import Baseline, TeacherPool
+from apmctl_core.values import Baseline, Task, TeacherPool
 
 # Random baselines of small sets are drawn anew for each network, of larger ones once: their spread is small by then.
 _DRAWS = 5
 _LARGE = 2_000_000  # logits in a baseline of one draw
-CHUNK = 500  # images that are labelled at once
+_CHUNK = 500  # images that are labelled at once
 _STATE = "labels"
 
 Label = Callable[[Tensor], Tensor]  # images (M, C, H, W) -> logits (M, K)
 
 
 class Labeller:
-    """f_T(u) for a pool: the teacher drawn from `stream`, or the mean of the committee."""
+    """f_T(u) for a pool: the teacher drawn from the context's stream, or the mean of the committee."""
 
-    def __init__(self, pool: TeacherPool, committee: str, *, stream: Stream, runtime: Runtime, precision: str) -> None:
+    def __init__(self, pool: TeacherPool, committee: str, context: Context) -> None:
         self._pool = pool
-        self._runtime = runtime
-        self._predict = Predictor(build(pool.model, pool.shape, pool.num_classes), runtime, precision)
-        chosen = stream.at("labeller").integer(len(pool))
+        self._context = context
+        self.segment = context.segment
+        self._predict = Predictor(build(pool.model, pool.shape, pool.num_classes), context)
+        chosen = context.stream.at("labeller").integer(len(pool))
         self.teachers = [chosen] if committee == "single" else list(range(len(pool)))
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -43,55 +44,65 @@ class Labeller:
         total = torch.zeros(len(images), self._pool.num_classes)
         for number in self.teachers:
             self._predict.load(self._pool.states[number])
-            total += self._runtime.segment.attempt(lambda: self._logits(images), self._runtime.device)
+            logits, self.segment = self._context.attempt(
+                lambda segment: self._predict.in_segments(images, segment, _CHUNK).cpu(), self.segment
+            )
+            total += logits
         return total / len(self.teachers)
 
-    def _logits(self, images: Tensor) -> Tensor:
-        size = self._runtime.segment.length(min(CHUNK, len(images)))
-        parts = (part.to(self._runtime.device) for part in images.split(size))
-        return torch.cat([self._predict(part, size).cpu() for part in parts])
 
-
-class KeptLabels:
-    """A labeller whose logits are saved as they come: asked again for the same images in the same order, it goes on.
+class ResumableLabels:
+    """A labeller whose logits are kept as they come: asked again for the same images in the same order, it goes on.
 
     The same order is what a resumed run asks in, since draws depend on nothing but their streams.
     """
 
-    def __init__(self, label: Label, keeper: Keeper, total: int, emit: Emit) -> None:
+    def __init__(self, labeller: Labeller, total: int, context: Context) -> None:
         """`total` is the number of images that will be labelled, all calls together."""
-        kept = keeper.load(_STATE)
-        self._label = label
+        kept = context.keeper.load(_STATE)
+        if kept:
+            labeller.segment = context.runtime.resumed(kept.segment)
+        self._labeller = labeller
         self._total = total
-        self._emit = emit
-        self._saving = Thrifty(keeper, _STATE)
-        self._found = [kept.tensors["logits"]] if kept else []
+        self._emit = context.emit
+        self._saver = ThrottledSaver(context.keeper, _STATE)
+        self._parts = [kept.tensors["logits"]] if kept else []
         self._given = 0  # images whose logits were handed out in this process
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits float32 (M, K) on the CPU of images (M, C, H, W)."""
-        return torch.cat([self._part(part) for part in images.split(CHUNK)])
+        return torch.cat([self._part(part) for part in images.split(_CHUNK)])
 
     def _part(self, images: Tensor) -> Tensor:
         begin, self._given = self._given, self._given + len(images)
-        if self._given > self._done():
-            try:
-                self._found.append(self._label(images))
-                self._emit(Progress(stage="label", done=self._done(), total=self._total, unit="image"))
-            except Interrupted:
-                if self._found:
-                    self._saving.last(self._pack)
-                raise
-            self._saving.offer(self._pack)
-            return self._found[-1]
-        return self._found[0][begin : self._given]
+        if self._given <= self._done():
+            return self._parts[0][begin : self._given]
+        try:
+            self._parts.append(self._labeller(images))
+            self._emit(Progress(stage="label", done=self._done(), total=self._total, unit="image"))
+        except Interrupted:
+            if self._parts:
+                self._saver.last(self._packed)
+            raise
+        self._saver.offer(self._packed)
+        return self._parts[-1]
 
     def _done(self) -> int:
-        return sum(map(len, self._found))
+        return sum(map(len, self._parts))
 
-    def _pack(self) -> Snapshot:
-        progress = {"done": self._done(), "total": self._total, "unit": "image"}
-        return Snapshot({"logits": torch.cat(self._found)}, {"progress": progress})
+    def _packed(self) -> Snapshot:
+        meta = {"progress": progress(self._done(), self._total, "image")}
+        return Snapshot({"logits": torch.cat(self._parts)}, meta, self._labeller.segment.limit)
+
+
+def label_images(
+    images: Tensor, ipc: int, committee: str, dataset: Dataset, pool: TeacherPool, context: Context
+) -> tuple[Tensor, Baseline, list[int]]:
+    """Logits (M, K) of images (M, C, H, W), as many random real images under the same labels, and who labelled."""
+    labeller = Labeller(pool, committee, context.eager())
+    total = len(images) * (1 + draws_of(ipc, dataset.num_classes))
+    label = ResumableLabels(labeller, total, context)
+    return label(images), random_baseline(dataset, ipc, label, pool, context), labeller.teachers
 
 
 def draws_of(ipc: int, num_classes: int) -> int:
@@ -99,14 +110,26 @@ def draws_of(ipc: int, num_classes: int) -> int:
     return _DRAWS if ipc * num_classes * num_classes <= _LARGE else 1
 
 
-def random_baseline(dataset: Dataset, ipc: int, labeller: Label, pool: TeacherPool, stream: Stream) -> Baseline:
+def random_baseline(dataset: Dataset, ipc: int, label: Label, pool: TeacherPool, context: Context) -> Baseline:
     """Random real images, `ipc` a class, labelled as the set is; five draws for small sets, one for large ones."""
+    draws = range(draws_of(ipc, dataset.num_classes))
     index = [
         torch.from_numpy(
-            stratified_sample(dataset.train.labels, ipc, stream.at("baseline", d).generator(), dataset.classes)
+            stratified_sample(dataset.train.labels, ipc, context.stream.at("baseline", d).generator(), dataset.classes)
         )
-        for d in range(draws_of(ipc, dataset.num_classes))
+        for d in draws
     ]
-    real = RealSource(dataset.train, pool.preprocessing, torch.device("cpu"), "fp32")
-    logits = [torch.cat([labeller(real.batch(part)[0]) for part in draw.split(CHUNK)]) for draw in index]
-    return Baseline(index_DM=torch.stack(index), logits_DMK=torch.stack(logits))
+    parts = [[label(exact_images(dataset.train, pool.preprocessing, p)[0]) for p in i.split(_CHUNK)] for i in index]
+    return Baseline(index_DM=torch.stack(index), logits_DMK=torch.stack([torch.cat(part) for part in parts]))
+
+
+def cost(ipc: int, task: Task, size: NetworkSize) -> Cost:
+    """What labelling a set asks of the machine: passes without gradients, in pieces."""
+    images = ipc * task.num_classes
+    return task_cost(task, size, passes=0, step=0, most=min(_CHUNK, images), fixed_bytes=images * task.image_bytes)
+
+
+def logits_bytes(ipc: int, task: Task) -> int:
+    """Bytes of the logits of a set and of its baselines."""
+    images = ipc * task.num_classes
+    return 4 * images * task.num_classes * (1 + draws_of(ipc, task.num_classes))

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from apmctl_core.config.recipe import ModelConfig, TeacherConfig
+from apmctl_core.config import ModelConfig, TeacherConfig
 from apmctl_core.data import Dataset
 from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.errors import Interrupted, NumericsError
-from apmctl_core.events import Emit, Progress, silent
-from apmctl_core.machine.runtime import Runtime
-from apmctl_core.models.registry import build
+from apmctl_core.events import Progress
+from apmctl_core.machine.cost import Cost
+from apmctl_core.machine.segment import Segment
+from apmctl_core.models import NetworkSize, build
 from apmctl_core.seeding import Stream
-from apmctl_core.training.checkpoint import Keeper, Nowhere, Snapshot, Thrifty
+from apmctl_core.training.checkpoint import Snapshot, ThrottledSaver, progress
+from apmctl_core.training.context import Context
+from apmctl_core.training.cost import ALL_GRADIENTS, FORWARD, task_cost
 from apmctl_core.training.examples import RealSource
-from apmctl_core.training.loop import Predictor, Progressed, Schedule, Trainer, accuracy, cross_entropy
-from apmctl_core.values import State, TeacherPool
+from apmctl_core.training.loop import Predictor, Trainer, TrainState
+from apmctl_core.training.procedure import CROSS_ENTROPY, Procedure
+from apmctl_core.values import State, Task, TeacherPool
 
 _SEPARATOR = "|"  # between the kind of a tensor and its name in a saved state; no weight has it in its name
 
@@ -31,24 +36,15 @@ class _Teacher:
 
 
 def train_teachers(
-    dataset: Dataset,
-    preprocessing: Preprocessing,
-    model: ModelConfig,
-    config: TeacherConfig,
-    *,
-    stream: Stream,
-    runtime: Runtime,
-    precision: str,
-    keeper: Keeper | None = None,
-    emit: Emit = silent,
+    dataset: Dataset, preprocessing: Preprocessing, model: ModelConfig, config: TeacherConfig, context: Context
 ) -> tuple[TeacherPool, dict[str, float]]:
     """Train `config.count` teachers; each is its last epoch's weights (METHOD: settings of teachers).
 
-    Returns the pool and its metrics. Finished teachers and the epochs of an unfinished one are saved with `keeper`
-    and found again. Raises NumericsError where a loss stops being finite.
+    Returns the pool and its metrics. Finished teachers and the epochs of an unfinished one are kept. Raises
+    NumericsError where a loss stops being finite.
     """
-    work = _Work(dataset, preprocessing, model, config, runtime, precision, keeper or Nowhere(), emit)
-    teachers = [work.teacher(number, stream.at("teacher", number)) for number in range(config.count)]
+    training = _Training(dataset, preprocessing, model, config, context)
+    teachers = [training.teacher(number) for number in range(config.count)]
     accuracies = torch.tensor([t.test_accuracy for t in teachers])
     metrics = {
         "teachers": float(config.count),
@@ -65,8 +61,14 @@ def train_teachers(
     return pool, metrics
 
 
-class _Work:
-    """What the teachers of a pool share: the network's compiled code and the sources."""
+def cost(config: TeacherConfig, task: Task, size: NetworkSize) -> Cost:
+    """What training a pool asks of the machine; on disk, the running teacher has its momentum, too."""
+    passes = config.count * (config.epochs * task.train * ALL_GRADIENTS + task.test * FORWARD)
+    return task_cost(task, size, passes=passes, step=min(config.batch, task.train))
+
+
+class _Training:
+    """What the teachers of a pool share: the network's compiled code, the sources and the current segment."""
 
     def __init__(
         self,
@@ -74,100 +76,100 @@ class _Work:
         preprocessing: Preprocessing,
         model: ModelConfig,
         config: TeacherConfig,
-        runtime: Runtime,
-        precision: str,
-        keeper: Keeper,
-        emit: Emit,
+        context: Context,
     ) -> None:
         self._config = config
-        self._runtime = runtime
-        self._keeper = keeper
-        self._emit = emit
+        self._context = context
+        self._segment = context.segment
         self._build = functools.partial(build, model, dataset.shape, dataset.num_classes)
-        self._train = RealSource(dataset.train, preprocessing, runtime.device, precision)
-        self._test = RealSource(dataset.test, preprocessing, runtime.device, precision)
-        self._trainer = Trainer(self._build(0), cross_entropy, runtime, precision, batch=config.batch)
-        self._predict = Predictor(self._build(0), runtime, precision)
+        self._train = RealSource(dataset.train, preprocessing, context.device, context.precision)
+        self._test = RealSource(dataset.test, preprocessing, context.device, context.precision)
+        self._trainer = Trainer(self._build(0), Procedure(loss=CROSS_ENTROPY), context)
+        self._predict = Predictor(self._build(0), context)
 
-    def teacher(self, number: int, stream: Stream) -> _Teacher:
+    def teacher(self, number: int) -> _Teacher:
         """Train one teacher, or take it from where it was kept."""
         done, running = f"teacher-{number:03d}", f"training-{number:03d}"
-        kept = self._keeper.load(done)
+        kept = self._load(done)
         if kept is not None:
             self._report(number, self._config.epochs, {})
             return _Teacher(kept.tensors, float(kept.meta["test_accuracy"]))
-        self._fit(number, stream, running)
+        self._fit(number, self._context.stream.at("teacher", number), running)
         weights = {name: value.cpu() for name, value in self._trainer.weights().items()}
         self._predict.load(weights)
-        segment, device = self._runtime.segment, self._runtime.device
-        tested = segment.attempt(lambda: accuracy(self._predict, self._test, segment), device)
-        teacher = _Teacher(weights, tested)
-        meta = {"test_accuracy": teacher.test_accuracy, "progress": self._progress(number, self._config.epochs)}
-        self._keeper.save(done, Snapshot(weights, meta))
-        self._keeper.clear(running)
-        return teacher
+        accuracy, self._segment = self._context.attempt(
+            lambda segment: self._predict.accuracy(self._test, segment), self._segment
+        )
+        meta = {"test_accuracy": accuracy, "progress": self._progress(number, self._config.epochs)}
+        self._context.keeper.save(done, Snapshot(weights, meta, self._segment.limit))
+        self._context.keeper.clear(running)
+        return _Teacher(weights, accuracy)
+
+    def _load(self, name: str) -> Snapshot | None:
+        kept = self._context.keeper.load(name)
+        if kept is not None:
+            self._segment = self._context.runtime.resumed(kept.segment)
+        return kept
 
     def _fit(self, number: int, stream: Stream, name: str) -> None:
-        c = self._config
-        schedule = Schedule(epochs=c.epochs, lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay, batch=c.batch)
-        saving = Thrifty(self._keeper, name)
-        latest: Progressed | None = None
+        """Train the network of a teacher; where memory runs out, the epochs that are done stay done."""
+        saver = ThrottledSaver(self._context.keeper, name)
+        kept = self._load(name)
+        latest = _unpacked(kept) if kept else None
+        initial = self._build(stream.at("weights").number).state_dict()
 
         def snapshot() -> Snapshot:
             assert latest is not None
-            return _pack(latest, self._progress(number, latest.epoch))
+            return _packed(latest, self._progress(number, latest.epoch), self._segment.limit)
 
-        def after_epoch(epoch: int, total: Tensor) -> None:
-            nonlocal latest
-            loss = float(total)
-            if loss != loss or loss == float("inf"):
-                raise NumericsError(
-                    f"the loss of teacher {number} stopped being finite in epoch {epoch}",
-                    "try a lower learning rate (--lr, in distill --teacher-lr); the epochs before are kept",
-                )
-            latest = self._trainer.progressed(epoch)
-            self._report(number, epoch, {"loss": loss})
-            if epoch < c.epochs:
-                saving.offer(snapshot)
-                self._runtime.segment.checkpoint(self._runtime.device)
+        def fit(segment: Segment) -> None:
+            def after_epoch(epoch: int, total: Tensor) -> None:
+                nonlocal latest
+                self._check(number, epoch, float(total))
+                latest = self._trainer.state(epoch)
+                self._segment = segment
+                self._report(number, epoch, {"loss": float(total)})
+                if epoch < self._config.epochs:
+                    saver.offer(snapshot)
+                    self._context.checkpoint(segment)
 
-        kept = self._keeper.load(name)
-        initial = self._build(stream.at("weights").number).state_dict()
-        latest = _unpack(kept) if kept else None
-
-        def fit() -> None:
-            # Where memory runs out, the epochs that are done stay done.
-            self._trainer.fit(initial, self._train, schedule, stream, resume=latest, after_epoch=after_epoch)
+            self._trainer.fit(
+                initial, self._train, self._config, stream, segment, resume=latest, after_epoch=after_epoch
+            )
 
         try:
-            self._runtime.segment.attempt(fit, self._runtime.device)
+            _, self._segment = self._context.attempt(fit, self._segment)
         except (Interrupted, NumericsError):
             if latest is not None:
-                saving.last(snapshot)
+                saver.last(snapshot)
             raise
 
+    @staticmethod
+    def _check(number: int, epoch: int, loss: float) -> None:
+        if math.isnan(loss) or loss == math.inf:
+            raise NumericsError(
+                f"the loss of teacher {number} stopped being finite in epoch {epoch}",
+                "try a lower `teachers.lr`; the epochs before are kept",
+            )
+
     def _progress(self, number: int, epoch: int) -> dict[str, object]:
-        return {
-            "done": number * self._config.epochs + epoch,
-            "total": self._config.count * self._config.epochs,
-            "unit": "epoch",
-        }
+        epochs = self._config.epochs
+        return progress(number * epochs + epoch, self._config.count * epochs, "epoch")
 
     def _report(self, number: int, epoch: int, metrics: dict[str, float]) -> None:
-        done = number * self._config.epochs + epoch
-        total = self._config.count * self._config.epochs
-        self._emit(Progress(stage="teachers", done=done, total=total, unit="epoch", metrics=metrics))
+        done, total = number * self._config.epochs + epoch, self._config.count * self._config.epochs
+        self._context.emit(Progress(stage="teachers", done=done, total=total, unit="epoch", metrics=metrics))
 
 
-def _pack(state: Progressed, progress: dict[str, object]) -> Snapshot:
+def _packed(state: TrainState, done: dict[str, object], limit: int) -> Snapshot:
     tensors = {f"weight{_SEPARATOR}{k}": v for k, v in state.weights.items()}
     tensors |= {f"momentum{_SEPARATOR}{k}": v for k, v in state.momentum.items()}
-    return Snapshot(tensors, {"epoch": state.epoch, "progress": progress})
+    return Snapshot(tensors, {"epoch": state.epoch, "progress": done}, limit)
 
 
-def _unpack(snapshot: Snapshot) -> Progressed:
+def _unpacked(snapshot: Snapshot) -> TrainState:
     parts: dict[str, dict[str, Tensor]] = {"weight": {}, "momentum": {}}
     for key, value in snapshot.tensors.items():
         kind, _, name = key.partition(_SEPARATOR)
         parts[kind][name] = value
-    return Progressed(int(snapshot.meta["epoch"]), parts["weight"], parts["momentum"])
+    return TrainState(int(snapshot.meta["epoch"]), parts["weight"], parts["momentum"])

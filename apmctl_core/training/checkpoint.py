@@ -1,4 +1,4 @@
-"""How a long stage keeps its state so that it can go on where it stopped. Where the state lies is not its business."""
+"""How a long stage keeps its state so that it can be resumed. Where the state lies is not its business."""
 
 from __future__ import annotations
 
@@ -17,10 +17,16 @@ _LEAST_SECONDS = 1.0  # of work between two states
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a stage: tensors, and plain values beside them."""
+    """The state of a stage: tensors, plain values beside them, and the limit of the segments it was computed with."""
 
     tensors: Mapping[str, Tensor]
     meta: Mapping[str, Any] = field(default_factory=dict)
+    segment: int = 0
+
+
+def progress(done: int, total: int, unit: str) -> dict[str, Any]:
+    """What a state says of how far its stage is."""
+    return {"done": done, "total": total, "unit": unit}
 
 
 class Keeper(Protocol):
@@ -33,7 +39,7 @@ class Keeper(Protocol):
     def clear(self, name: str) -> None: ...
 
 
-class Nowhere:
+class NullKeeper:
     """Keeps nothing: for runs that are too short to be worth it."""
 
     def load(self, name: str) -> Snapshot | None:  # noqa: ARG002
@@ -44,7 +50,7 @@ class Nowhere:
     def clear(self, name: str) -> None: ...
 
 
-class Thrifty:
+class ThrottledSaver:
     """Saves under one name, no more often than keeps the cost under two per cent of the time."""
 
     def __init__(self, keeper: Keeper, name: str) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from apmctl_core.data import Split, release
+from apmctl_core.data import Dataset, Split, release, stratified_sample
 from apmctl_core.data.preprocessing import Preprocessing
 
 _RESIDENT = 128 << 20  # bytes of a memory map that may stay resident
@@ -117,6 +117,22 @@ class RealSource:
         matrix, offset = self._whiten
         white = images.flatten(1).to(torch.bfloat16) @ matrix
         return (white.float() - offset).view(images.shape)
+
+
+def exact_images(split: Split, preprocessing: Preprocessing, index: Tensor) -> Examples:
+    """Real images (n, C, H, W) by index, float32 on the CPU, and their labels; whitened exactly, for values to keep."""
+    source = RealSource(split, preprocessing, torch.device("cpu"), "fp32")
+    images, labels = zip(*map(source.batch, index.split(1000)), strict=True)
+    return torch.cat(images), torch.cat(labels)
+
+
+def random_real_images(dataset: Dataset, ipc: int, preprocessing: Preprocessing, rng: torch.Generator) -> Tensor:
+    """Random training images, `ipc` a class, those of class 0 first (K * ipc, C, H, W).
+
+    Raises DataError where a class has fewer.
+    """
+    index = torch.from_numpy(stratified_sample(dataset.train.labels, ipc, rng, dataset.classes))
+    return exact_images(dataset.train, preprocessing, index)[0]
 
 
 def _bf16_whitener(preprocessing: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor] | None:

@@ -2,10 +2,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from apmctl_core.machine.segment import Segment
 from apmctl_core.methods.matching import Matcher
-from apmctl_core.models.registry import build
+from apmctl_core.models import build
 from apmctl_core.training import augment
-from tests.helpers import MODEL, runtime
+from tests.helpers import MODEL, context
 
 SHAPE, CLASSES, COUNT = (3, 8, 8), 4, 10
 
@@ -36,8 +37,9 @@ def test_gradient_equals_the_plain_one_for_every_segment(objective, segment, aug
     y = torch.randint(CLASSES, (COUNT,), generator=rng)
     draws = augment.draw(COUNT, rng).double() if augmented else None
     teacher, *students = networks(4)
-    matcher = Matcher(build(MODEL, SHAPE, CLASSES).double(), objective, 0.3, runtime(segment), "fp32")
-    gradient, _ = matcher.gradient(u, y, teacher.state_dict(), [s.state_dict() for s in students], draws)
+    matcher = Matcher(build(MODEL, SHAPE, CLASSES).double(), objective, 0.3, context())
+    weights = [s.state_dict() for s in students]
+    gradient, _ = matcher.gradient(u, y, teacher.state_dict(), weights, Segment(limit=segment), draws)
     expected = plain_gradient(u, y, teacher, students, objective, 0.3, draws)
     torch.testing.assert_close(gradient, expected, atol=1e-7, rtol=1e-6)
 
@@ -47,11 +49,11 @@ def test_gradient_of_an_image_does_not_depend_on_the_others():
     u = torch.randn(6, *SHAPE, generator=rng)
     y = torch.arange(6) % CLASSES
     teacher, *students = (build(MODEL, SHAPE, CLASSES, seed).state_dict() for seed in range(3))
-    matcher = Matcher(build(MODEL, SHAPE, CLASSES), "linear", 0.1, runtime(), "fp32")
-    gradient, _ = matcher.gradient(u, y, teacher, students)
+    matcher = Matcher(build(MODEL, SHAPE, CLASSES), "linear", 0.1, context())
+    gradient, _ = matcher.gradient(u, y, teacher, students, Segment(limit=3))
     changed = u.clone()
     changed[3:] += 1
-    other, _ = matcher.gradient(changed, y, teacher, students)
+    other, _ = matcher.gradient(changed, y, teacher, students, Segment(limit=3))
     torch.testing.assert_close(other[:3], gradient[:3], atol=1e-7, rtol=1e-5)
     assert not torch.allclose(other[3:], gradient[3:])
 
@@ -59,8 +61,8 @@ def test_gradient_of_an_image_does_not_depend_on_the_others():
 def test_gradient_follows_a_permutation_of_the_images():
     u, y = torch.randn(7, *SHAPE), torch.arange(7) % CLASSES
     teacher, *students = (build(MODEL, SHAPE, CLASSES, seed).state_dict() for seed in range(3))
-    matcher = Matcher(build(MODEL, SHAPE, CLASSES), "linear", 0.1, runtime(3), "fp32")
+    matcher = Matcher(build(MODEL, SHAPE, CLASSES), "linear", 0.1, context())
     order = torch.randperm(7)
-    straight, _ = matcher.gradient(u, y, teacher, students)
-    permuted, _ = matcher.gradient(u[order], y[order], teacher, students)
+    straight, _ = matcher.gradient(u, y, teacher, students, Segment(limit=3))
+    permuted, _ = matcher.gradient(u[order], y[order], teacher, students, Segment(limit=3))
     torch.testing.assert_close(permuted, straight[order], atol=1e-7, rtol=1e-4)

@@ -5,19 +5,21 @@ import dataclasses
 import pytest
 import torch
 
-from apmctl_core.config.recipe import DistillConfig, EvalConfig, TeacherConfig
+from apmctl_core.config import ApmConfig, EvalConfig, TeacherConfig, TrainConfig
 from apmctl_core.errors import DataError, Interrupted, NumericsError
 from apmctl_core.evaluation.evaluate import evaluate
+from apmctl_core.machine.segment import Segment
+from apmctl_core.methods import get
 from apmctl_core.seeding import Stream
-from apmctl_core.stages import distill as stage
 from apmctl_core.stages.distill import distill
 from apmctl_core.stages.labelling import Labeller, random_baseline
 from apmctl_core.stages.teachers import train_teachers
 from apmctl_core.training.checkpoint import Snapshot
 from apmctl_core.values import DistilledSet
-from tests.helpers import MODEL, runtime, standard, toy_dataset, toy_pool
+from tests.helpers import MODEL, context, standard, toy_dataset, toy_pool
 
-CONFIG = DistillConfig(ipc=2, rounds=7, student_epochs=6, checkpoints=3, refresh_every=3, image_lr=0.5, alpha=0.5)
+STUDENT = TrainConfig(epochs=6, lr=0.02, momentum=0.9, weight_decay=5e-4, batch=256)
+CONFIG = ApmConfig(ipc=2, rounds=7, student=STUDENT, checkpoints=3, refresh_every=3, image_lr=0.5, alpha=0.5)
 
 
 class Memory:
@@ -30,22 +32,16 @@ class Memory:
         return self.states.get(name)
 
     def save(self, name, snapshot):
-        self.states[name] = Snapshot({k: v.clone() for k, v in snapshot.tensors.items()}, dict(snapshot.meta))
+        tensors = {k: v.clone() for k, v in snapshot.tensors.items()}
+        self.states[name] = Snapshot(tensors, dict(snapshot.meta), snapshot.segment)
 
     def clear(self, name):
         self.states.pop(name, None)
 
 
 def run(config=CONFIG, seed=0, segment=0, pool=None, **more):
-    return distill(
-        toy_dataset(),
-        pool or toy_pool(),
-        config,
-        stream=Stream(seed),
-        runtime=runtime(segment),
-        precision="fp32",
-        **more,
-    )
+    state = distill(toy_dataset(), pool or toy_pool(), config, context(segment, seed=seed, **more))
+    return state.images, state.labels, state.metrics
 
 
 def test_the_same_seed_gives_the_same_images_and_another_seed_others():
@@ -90,12 +86,12 @@ def test_the_first_round_follows_algorithm_1_written_out():
     """One cycle of one round against a plain one: same student, gradient of eq. 4 without the log, one step."""
     config = dataclasses.replace(CONFIG, rounds=1, refresh_every=1, batch=0, image_lr=0.7)
     pool = toy_pool(1)
-    work = stage._Work(toy_dataset(), pool, config, Stream(0), runtime(), "fp32")
-    state = work.initial(toy_dataset())
+    method = get("apm")(toy_dataset(), pool, config, context())
+    state = method.first()
     u, y = state.images.clone(), state.labels
-    checkpoints, _ = work._student(u, pool.states[0], Stream(0).at("cycle", 0).at("student"))
+    checkpoints, _ = method._student(u, pool.states[0], Stream(0).at("cycle", 0).at("student"), Segment())
     seen = u.clone().requires_grad_()
-    logits = work._build(0)
+    logits = method._build(0)
     loss = 0.0
     for weights in checkpoints:
         t = torch.func.functional_call(logits, dict(pool.states[0]), (seen,))
@@ -134,16 +130,7 @@ def test_an_interrupted_distillation_ends_in_the_same_bytes(at):
 
 def teachers(**more):
     config = TeacherConfig(count=2, epochs=4, lr=0.05, batch=16)
-    return train_teachers(
-        toy_dataset(),
-        standard(),
-        MODEL,
-        config,
-        stream=Stream(0),
-        runtime=runtime(),
-        precision="fp32",
-        **more,
-    )
+    return train_teachers(toy_dataset(), standard(), MODEL, config, context(**more))
 
 
 def test_teachers_learn_and_differ_from_each_other():
@@ -181,7 +168,7 @@ def test_images_that_blow_up_stop_the_run_with_the_last_good_state_kept():
 def labelled(committee="mean", baseline=True):
     pool, _ = teachers()
     images, labels, _ = run(pool=pool)
-    labeller = Labeller(pool, committee, stream=Stream(0), runtime=runtime(), precision="fp32")
+    labeller = Labeller(pool, committee, context())
     return DistilledSet(
         images=images,
         logits=labeller(images),
@@ -189,26 +176,21 @@ def labelled(committee="mean", baseline=True):
         stage=torch.zeros_like(labels),
         classes=toy_dataset().classes,
         preprocessing=standard(),
-        baseline=random_baseline(toy_dataset(), 2, labeller, pool, Stream(0)) if baseline else None,
+        baseline=random_baseline(toy_dataset(), 2, labeller, pool, context()) if baseline else None,
     ), pool
 
 
 def test_the_mean_of_the_committee_is_the_mean_of_its_teachers():
     pool = toy_pool(3)
     images = torch.randn(4, 3, 8, 8)
-    mean = Labeller(pool, "mean", stream=Stream(0), runtime=runtime(), precision="fp32")(images)
-    single = [
-        Labeller(
-            dataclasses.replace(pool, states=[s]), "single", stream=Stream(0), runtime=runtime(), precision="fp32"
-        )(images)
-        for s in pool.states
-    ]
+    mean = Labeller(pool, "mean", context())(images)
+    single = [Labeller(dataclasses.replace(pool, states=[s]), "single", context())(images) for s in pool.states]
     torch.testing.assert_close(mean, sum(single) / 3)
 
 
 def test_one_labeller_is_one_of_the_teachers():
     pool = toy_pool(3)
-    labeller = Labeller(pool, "single", stream=Stream(0), runtime=runtime(), precision="fp32")
+    labeller = Labeller(pool, "single", context())
     assert len(labeller.teachers) == 1
     assert labeller.teachers[0] in range(3)
 
@@ -216,31 +198,23 @@ def test_one_labeller_is_one_of_the_teachers():
 def report(config=None, **more):
     distilled, _ = more.pop("labelled", None) or labelled()
     config = config or EvalConfig(epochs=3, lr=0.05, repeats=2)
-    return evaluate(
-        distilled,
-        toy_dataset(),
-        [MODEL],
-        config,
-        stream=Stream(0),
-        runtime=runtime(),
-        precision="fp32",
-        **more,
-    )
+    return evaluate(distilled, toy_dataset(), [MODEL], config, context(**more))
 
 
 def test_a_report_has_a_row_for_each_kind_of_labels_with_random_images_beside():
     rows = report()
     assert [row.labels for row in rows] == ["soft", "hard"]
     for row in rows:
-        values = row.as_dict()
+        values = row.document()
         assert len(values["accuracies"]) == len(values["random_accuracies"]) == 2
         assert 0 <= values["accuracy_mean"] <= 1
         assert values["protocol"]["epochs"] == 3
         assert values["protocol"]["images"] == 6
+        assert values["scores"]["gain"] == pytest.approx(values["accuracy_mean"] - values["random_accuracy_mean"])
 
 
 def test_without_a_baseline_there_is_nothing_to_compare_with():
-    row = report(labelled=labelled(baseline=False))[0].as_dict()
+    row = report(labelled=labelled(baseline=False))[0].document()
     assert row["random_accuracy_mean"] is None
 
 

@@ -3,15 +3,18 @@ import copy
 import pytest
 import torch
 
-from apmctl_core.models.registry import build
+from apmctl_core.config import TrainConfig
+from apmctl_core.machine.segment import Segment
+from apmctl_core.models import build, depends_on_batch
 from apmctl_core.seeding import Stream
 from apmctl_core.training import augment
 from apmctl_core.training.examples import TensorSource
-from apmctl_core.training.loop import Schedule, Trainer, cross_entropy, match_logits
-from tests.helpers import MODEL, runtime
+from apmctl_core.training.loop import Predictor, Trainer
+from apmctl_core.training.procedure import CROSS_ENTROPY, MATCH_LOGITS, TENTH_AT_HALF, Procedure
+from tests.helpers import MODEL, context
 
 SHAPE, CLASSES = (3, 8, 8), 4
-SCHEDULE = Schedule(epochs=4, lr=0.05, momentum=0.9, weight_decay=5e-4, batch=8)
+CONFIG = TrainConfig(epochs=4, lr=0.05, momentum=0.9, weight_decay=5e-4, batch=8)
 
 
 def source(count=20, seed=0, dtype=torch.float32):
@@ -24,8 +27,8 @@ def source(count=20, seed=0, dtype=torch.float32):
 def trained(segment=0, seed=0, augmented=True, dtype=torch.float32, **fit):
     network = build(MODEL, SHAPE, CLASSES, 1).to(dtype)
     initial = copy.deepcopy(network.state_dict())
-    trainer = Trainer(network, match_logits, runtime(segment), "fp32", batch=8, augmented=augmented)
-    trainer.fit(initial, source(dtype=dtype), SCHEDULE, Stream(seed), **fit)
+    trainer = Trainer(network, Procedure(loss=MATCH_LOGITS, augmented=augmented), context())
+    trainer.fit(initial, source(dtype=dtype), CONFIG, Stream(seed), Segment(limit=segment), **fit)
     return trainer
 
 
@@ -68,11 +71,11 @@ def test_going_on_from_a_saved_epoch_ends_bit_for_bit_the_same():
 
     def keep(epoch, _):
         if epoch == 3:
-            kept["state"] = trainer.progressed(epoch)
+            kept["state"] = trainer.state(epoch)
 
     network = build(MODEL, SHAPE, CLASSES, 1)
-    trainer = Trainer(network, match_logits, runtime(), "fp32", batch=8)
-    trainer.fit(copy.deepcopy(network.state_dict()), source(), SCHEDULE, Stream(0), after_epoch=keep)
+    trainer = Trainer(network, Procedure(loss=MATCH_LOGITS), context())
+    trainer.fit(copy.deepcopy(network.state_dict()), source(), CONFIG, Stream(0), Segment(), after_epoch=keep)
     whole = trainer.weights()
     resumed = trained(resume=kept["state"]).weights()
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
@@ -83,11 +86,78 @@ def test_cross_entropy_training_learns_separable_classes():
     images = torch.randn(32, *SHAPE, generator=torch.Generator().manual_seed(0)) * 0.1
     images += torch.nn.functional.one_hot(labels, CLASSES)[:, None, None, :].repeat_interleave(2, 3)
     network = build(MODEL, SHAPE, CLASSES, 0)
-    trainer = Trainer(network, cross_entropy, runtime(), "fp32", batch=8, augmented=False)
-    schedule = Schedule(epochs=20, lr=0.05, momentum=0.9, weight_decay=0.0, batch=8)
-    trainer.fit(copy.deepcopy(network.state_dict()), TensorSource(images, labels), schedule, Stream(0))
+    trainer = Trainer(network, Procedure(loss=CROSS_ENTROPY, augmented=False), context())
+    config = TrainConfig(epochs=20, lr=0.05, momentum=0.9, weight_decay=0.0, batch=8)
+    trainer.fit(copy.deepcopy(network.state_dict()), TensorSource(images, labels), config, Stream(0), Segment())
     assert (network(images).argmax(1) == labels).float().mean() > 0.95
 
 
 def test_rate_drops_tenfold_at_half_of_the_epochs():
-    assert [SCHEDULE.rate(epoch) for epoch in range(4)] == pytest.approx([0.05, 0.05, 0.005, 0.005])
+    assert [TENTH_AT_HALF.factor(epoch, 4) for epoch in range(4)] == pytest.approx([1, 1, 0.1, 0.1])
+    assert TENTH_AT_HALF.factor(0, 1) == 1
+
+
+class Normalised(torch.nn.Module):
+    """A network with batch statistics and dropout, which depend on what else is in a batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 6, 3),
+            torch.nn.BatchNorm2d(6),
+            torch.nn.ReLU(),
+            torch.nn.Flatten(),
+            torch.nn.Dropout(0.3),
+        )
+        self.classifier = torch.nn.Linear(6 * 36, CLASSES)
+
+    def forward(self, x):
+        self.mode = self.training
+        return self.classifier(self.body(x))
+
+
+def normalised():
+    torch.manual_seed(5)
+    return Normalised()
+
+
+def fitted(segment=0, before=0):
+    network = normalised()
+    initial = copy.deepcopy(network.state_dict())
+    torch.manual_seed(before)
+    trainer = Trainer(network, Procedure(loss=MATCH_LOGITS), context())
+    trainer.fit(initial, source(), CONFIG, Stream(0), Segment(limit=segment))
+    return trainer
+
+
+def test_a_network_that_depends_on_its_batch_is_never_cut_and_draws_from_its_own_stream():
+    whole, cut = fitted(), fitted(segment=3, before=9)
+    assert all(torch.equal(a, b) for a, b in zip(whole.weights().values(), cut.weights().values(), strict=True))
+    assert depends_on_batch(whole.network)
+
+
+def test_training_leaves_the_global_random_state_alone():
+    fitted(before=7)
+    after = torch.rand(1)
+    torch.manual_seed(7)
+    assert torch.equal(torch.rand(1), after)
+
+
+def test_training_runs_in_training_mode_and_prediction_in_evaluation_mode():
+    trainer = fitted()
+    assert trainer.network.mode
+    predict = Predictor(normalised(), context())
+    predict.load(trainer.weights())
+    data = source(16).images
+    alone, together = predict(data[:1]), predict(data)
+    assert not predict.network.mode
+    torch.testing.assert_close(alone, together[:1], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(predict.in_segments(data, Segment(limit=5)), together, atol=1e-6, rtol=1e-5)
+
+
+def test_a_network_may_declare_that_it_depends_on_its_batch():
+    class Odd(torch.nn.Linear):
+        depends_on_batch = True
+
+    assert depends_on_batch(torch.nn.Sequential(Odd(2, 2)))
+    assert not depends_on_batch(build(MODEL, SHAPE, CLASSES))

@@ -1,0 +1,148 @@
+"""From what a user asks for to jobs, and from jobs to artifacts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from apmctl_core import data as datasets
+from apmctl_core.artifacts import Artifact
+from apmctl_core.artifacts.kinds.reports import load_report
+from apmctl_core.config import Recipe
+from apmctl_core.data import Dataset, stratified_sample
+from apmctl_core.errors import ArtifactError
+from apmctl_core.jobs.job import Located, Outcome, run
+from apmctl_core.jobs.pool import PoolJob
+from apmctl_core.jobs.recipes import check_pool, evaluation, recipe_of, settle
+from apmctl_core.jobs.report import ReportJob
+from apmctl_core.jobs.session import Session
+from apmctl_core.jobs.set import RelabelJob, SetJob
+from apmctl_core.models import size_of
+from apmctl_core.values import Task
+
+
+def train_pool(session: Session, recipe: Recipe, *, name: str | None = None) -> Outcome:
+    """The pool of teachers of a recipe, reused or trained. Raises what loading data and training raise."""
+    return run(session, pool_job(session, recipe, session.load(recipe.data), name=name))
+
+
+def distill_set(session: Session, recipe: Recipe, *, pool: str | None = None, name: str | None = None) -> Outcome:
+    """The distilled set of a recipe, reused or made; its pool is the one named, else reused or trained.
+
+    Raises MismatchError where the named pool is of other data, another network or another preprocessing.
+    """
+    return run(session, set_job(session, recipe, session.load(recipe.data), pool=pool, name=name))
+
+
+def relabel_set(
+    session: Session, ref: str, *, pool: str | None = None, committee: str = "mean", name: str | None = None
+) -> Outcome:
+    """A new set with the images of another and the logits of a pool (that of the set, if none is named).
+
+    Raises MismatchError where the pool is of other data or another preprocessing.
+    """
+    return run(session, relabel_job(session, ref, pool=pool, committee=committee, name=name))
+
+
+def evaluate_set(session: Session, ref: str, changes: dict[str, Any]) -> Outcome:
+    """The report on a set, reused or measured. `changes` are fields of EvalConfig, `seed`, `width` and `precision`.
+
+    Raises MismatchError where the data at hand is not what the set was distilled from.
+    """
+    job = report_job(session, ref, changes)
+    outcome = run(session, job)
+    return replace(outcome, metrics={"set": job.distilled.ref, "report": load_report(outcome.artifact)})
+
+
+# --- the jobs ----------------------------------------------------------------------------------------------------
+
+
+def pool_job(session: Session, recipe: Recipe, dataset: Dataset | None, *, name: str | None = None) -> PoolJob:
+    """The job of a recipe's pool; without data, of a known data set that is not at hand yet."""
+    recipe, task = _settled(session, recipe, dataset)
+    return PoolJob(recipe=recipe, task=task, fingerprint=dataset.fingerprint if dataset else "", name=name)
+
+
+def set_job(
+    session: Session, recipe: Recipe, dataset: Dataset | None, *, pool: str | None = None, name: str | None = None
+) -> SetJob:
+    """The job of a recipe's set, with the pool named or the job of its own.
+
+    Raises DataError for an IPC that the smallest class cannot serve, before any teacher is trained.
+    """
+    teaching = pool_job(session, recipe, dataset)
+    recipe, fingerprint = teaching.recipe, teaching.fingerprint
+    if dataset is not None:
+        stratified_sample(dataset.train.labels, recipe.distill.ipc, np.random.default_rng(0), dataset.classes)
+    given = session.find(pool, "pool") if pool else None
+    if given is not None:
+        check_pool(given, recipe, fingerprint or given.manifest.data["fingerprint"])
+    source = Located.of(given) if given else teaching
+    return SetJob(recipe=recipe, task=teaching.task, fingerprint=fingerprint, name=name, pool=source)
+
+
+def relabel_job(session: Session, ref: str, *, pool: str | None, committee: str, name: str | None) -> RelabelJob:
+    """The job of new labels for a set. Raises ArtifactError where the set does not say what pool it was made with."""
+    source = session.find(ref, "set")
+    own = source.manifest.inputs.get("pool")
+    if pool is None and own is None:
+        raise ArtifactError(f"{source.ref} does not say which pool it was made with", "name one with `pool`")
+    # What a manifest names is looked for in the store alone: it may be a stranger's.
+    teachers = session.find(pool, "pool") if pool else session.store.find(str(own), "pool")
+    recipe, network = recipe_of(source), recipe_of(teachers).model
+    check_pool(teachers, replace(recipe, model=network), source.manifest.data["fingerprint"])
+    recipe = replace(recipe, distill=replace(recipe.distill, committee=committee))
+    task = _task_of(source, recipe)
+    return RelabelJob(
+        recipe=recipe,
+        task=task,
+        fingerprint=source.manifest.data["fingerprint"],
+        name=name,
+        pool=Located.of(teachers),
+        source=Located.of(source),
+        labellers=size_of(network, task.shape, task.num_classes),
+    )
+
+
+def report_job(session: Session, ref: str, changes: dict[str, Any]) -> ReportJob:
+    """The job of a report on a set, under its own recipe with changes."""
+    source = session.find(ref, "set")
+    manifest = source.manifest
+    recipe = evaluation(recipe_of(source), changes, manifest.shape, len(manifest.classes), session.runtime)
+    return ReportJob(
+        recipe=recipe,
+        task=_task_of(source, recipe),
+        fingerprint=manifest.data["fingerprint"],
+        distilled=Located.of(source),
+    )
+
+
+def _settled(session: Session, recipe: Recipe, dataset: Dataset | None) -> tuple[Recipe, Task]:
+    """A recipe with all decided that data and device decide, and its task."""
+    if dataset is not None:
+        shape, num_classes, train, test = dataset.shape, dataset.num_classes, len(dataset.train), len(dataset.test)
+    else:
+        spec, side = datasets.KNOWN[recipe.data.dataset], recipe.data.resolution
+        channels, height, width = spec.shape
+        shape = (channels, side or height, side or width)
+        num_classes, train, test = spec.num_classes, spec.train, spec.test
+    recipe = settle(recipe, shape, num_classes, session.runtime)
+    return recipe, _task(recipe, shape, num_classes, train, test)
+
+
+def _task_of(artifact: Artifact, recipe: Recipe) -> Task:
+    """The task of an artifact, whose manifest does not say how many images the data set has."""
+    return _task(recipe, artifact.manifest.shape, len(artifact.manifest.classes), 0, 0)
+
+
+def _task(recipe: Recipe, shape: tuple[int, int, int], num_classes: int, train: int, test: int) -> Task:
+    return Task(
+        shape=shape,
+        num_classes=num_classes,
+        train=train,
+        test=test,
+        preprocessing=recipe.data.preprocessing,
+        precision=recipe.precision,
+    )

@@ -1,0 +1,220 @@
+"""What a job is: a picklable value for one artifact, and how it is run in any process.
+
+A job names what its id covers (`covers`), what it reads (`reads`: other jobs, or artifacts that exist), what it costs,
+and how it is made. Jobs that read jobs are a graph; `run` walks it.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+from apmctl_core.artifacts import Artifact, Manifest, open_artifact, require_space
+from apmctl_core.artifacts.manifest import is_name
+from apmctl_core.config import Recipe, digest, subtree, to_dict
+from apmctl_core.errors import ArtifactError, ConfigError
+from apmctl_core.events import Note
+from apmctl_core.jobs.session import Session
+from apmctl_core.jobs.work import Product, Work
+from apmctl_core.machine import memory
+from apmctl_core.machine.cost import Cost
+from apmctl_core.models import NetworkSize, size_of
+from apmctl_core.values import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Located:
+    """An artifact that exists, as a job reads it: what it is and where it lies."""
+
+    kind: str
+    id: str
+    ref: str
+    path: Path
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> Located:
+        """The location of an artifact."""
+        return cls(kind=artifact.kind, id=artifact.id, ref=artifact.ref, path=artifact.path.absolute())
+
+    def open(self, session: Session) -> Artifact:
+        """The artifact, from where it lay or from the session's store. Raises ArtifactError where it is gone."""
+        if self.path.is_dir():
+            artifact = open_artifact(self.path, self.kind)
+            if artifact.id == self.id:
+                return artifact
+        return session.store.find(self.id, self.kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """An artifact that a command made or reused; seconds and bytes are those of this command, not of the artifact."""
+
+    artifact: Artifact
+    reused: bool
+    metrics: dict[str, Any] = field(default_factory=dict)
+    elapsed_s: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(ABC):
+    """One artifact to be made: of a settled recipe, a task, and data with a fingerprint ("" if not at hand yet)."""
+
+    kind: ClassVar[str]
+    stage: ClassVar[str]  # what plans call it
+    covers: ClassVar[tuple[str, ...]]  # the parts of the recipe that decide the artifact, as dotted paths
+
+    recipe: Recipe
+    task: Task
+    fingerprint: str
+    name: str | None = None  # that the user gave
+
+    def __post_init__(self) -> None:
+        if not is_name(self.label):
+            raise ConfigError(
+                f"`name` cannot be {self.label!r}",
+                "give letters, digits, dots, dashes and underscores, at most 100, beginning with a letter or a digit",
+            )
+
+    @property
+    @abstractmethod
+    def default_name(self) -> str:
+        """The name of the artifact where the user gives none."""
+
+    @property
+    def reads(self) -> Mapping[str, Job | Located]:
+        """What must exist before the job can be done, each under the name that the artifact's inputs give it."""
+        return {}
+
+    @abstractmethod
+    def cost(self) -> Cost:
+        """What making the artifact asks of the machine."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """What making the artifact amounts to, in a few words."""
+
+    @abstractmethod
+    def make(self, work: Work) -> Product:
+        """Fill the workspace with the artifact's files."""
+
+    @property
+    def label(self) -> str:
+        return self.default_name if self.name is None else self.name
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The part of the recipe that the id covers."""
+        return subtree(to_dict(self.recipe), self.covers)
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        return {"data": self.fingerprint, **{name: source.id for name, source in self.reads.items()}}
+
+    @property
+    def id(self) -> str:
+        return digest(self.kind, self.config, self.inputs)
+
+    @property
+    def size(self) -> NetworkSize:
+        """The size of the recipe's network."""
+        return size_of(self.recipe.model, self.task.shape, self.task.num_classes)
+
+    def existing(self, session: Session) -> Artifact | None:
+        """The artifact of this job, if the session's store has it."""
+        return session.store.get(self.kind, self.id) if self.fingerprint else None
+
+    def open(self, session: Session) -> Artifact:
+        """The artifact of this job. Raises ArtifactError where it was not made yet."""
+        artifact = self.existing(session)
+        if artifact is None:
+            raise ArtifactError(f"{self.kind} {self.label}@{self.id} is not in the store", "make it first")
+        return artifact
+
+    def execute(self, session: Session) -> Outcome:
+        """Reuse the artifact of this job if the store has it, else make it; what it reads must exist."""
+        began = time.monotonic()
+
+        def outcome(artifact: Artifact, reused: bool) -> Outcome:
+            return Outcome(
+                artifact=artifact,
+                reused=reused,
+                metrics=dict(artifact.manifest.metrics),
+                elapsed_s=round(time.monotonic() - began, 3),
+                peak_memory_bytes=memory.peak(session.runtime.device),
+            )
+
+        existing = self.existing(session)
+        if existing is not None:
+            session.store.tidy(self.kind, self.id)
+            if self.name is not None and existing.name != self.name:
+                session.emit(Note(text=f"{existing.ref} already exists; keeping its name", level="warning"))
+            return outcome(existing, True)
+        with session.store.workspace(self.kind, self.label, self.id, wait=session.wait, emit=session.emit) as workspace:
+            if workspace.existing is not None:
+                return outcome(workspace.existing, True)
+            if workspace.resumed:
+                session.emit(Note(text=f"resuming unfinished {self.kind} {self.label}@{self.id}"))
+            work = Work(session, workspace, self.recipe)
+            product = self.make(work)
+            return outcome(workspace.publish(self._manifest(product, work)), False)
+
+    def _manifest(self, product: Product, work: Work) -> Manifest:
+        """The manifest of what was made, save the list of its files."""
+        runtime = product.context.runtime
+        seconds = {"seconds": work.seconds(), "peak_memory_bytes": memory.peak(runtime.device)}
+        return Manifest(
+            kind=self.kind,
+            id=self.id,
+            name=self.label,
+            recipe=to_dict(self.recipe),
+            config=self.config,
+            inputs=self.inputs,
+            data=product.data,
+            metrics=product.metrics | seconds,
+            environment=runtime.environment()
+            | {"segment": product.context.segment.limit, "seed": self.recipe.seed, "created": _now()},
+        )
+
+
+def run(session: Session, job: Job) -> Outcome:
+    """Make a job's artifact and whatever it reads, each only if the store lacks it.
+
+    Raises, before anything is begun, ConfigError for a memory budget and StoreError for a disk that is too small.
+    """
+    began = time.monotonic()
+    missing = pending(session, job)
+    require_resources(session, missing)
+    outcome = None
+    for each in missing or (job,):
+        outcome = each.execute(session)
+    assert outcome is not None
+    return replace(outcome, elapsed_s=round(time.monotonic() - began, 3))
+
+
+def pending(session: Session, job: Job) -> tuple[Job, ...]:
+    """The jobs of a graph that have yet to be done, in an order in which they can be; the job itself comes last."""
+    if job.existing(session) is not None:
+        return ()
+    before = [each for source in job.reads.values() if isinstance(source, Job) for each in pending(session, source)]
+    return (*dict.fromkeys(before), job)
+
+
+def require_resources(session: Session, jobs: tuple[Job, ...]) -> None:
+    """Raise ConfigError for a memory budget that one of the jobs exceeds, StoreError for a disk that all of them do."""
+    costs = [job.cost() for job in jobs]
+    for cost in costs:
+        session.runtime.require(cost)
+    store = session.store
+    left = [c.disk_bytes - store.kept_bytes(job.kind, job.id) for job, c in zip(jobs, costs, strict=True)]
+    if left:
+        require_space(store.root, sum(max(0, size) for size in left))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

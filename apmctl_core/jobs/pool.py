@@ -1,0 +1,51 @@
+"""The job of a pool of teachers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from apmctl_core.artifacts.kinds.pools import save_pool
+from apmctl_core.data.preprocessing import fit
+from apmctl_core.jobs.disk import GENERATIONS, OVERHEAD, preprocessing_bytes
+from apmctl_core.jobs.job import Job
+from apmctl_core.jobs.recipes import artifact_name
+from apmctl_core.jobs.work import Product, Work, described
+from apmctl_core.machine.cost import Cost
+from apmctl_core.stages import teachers
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolJob(Job):
+    """Train the teachers of a recipe."""
+
+    kind: ClassVar[str] = "pool"
+    stage: ClassVar[str] = "teachers"
+    covers: ClassVar[tuple[str, ...]] = ("data.preprocessing", "model", "teachers", "seed", "precision")
+
+    @property
+    def default_name(self) -> str:
+        model = self.recipe.model
+        return f"{artifact_name(self.recipe.data.dataset)}-{model.arch}-w{model.width}"
+
+    def cost(self) -> Cost:
+        """Training; each finished teacher is a state first and a file in the end, the running one has its momentum."""
+        weights = self.size.weight_bytes
+        states = 2 * self.recipe.teachers.count * weights + GENERATIONS * 2 * weights
+        disk = states + preprocessing_bytes(self.task) + OVERHEAD
+        return teachers.cost(self.recipe.teachers, self.task, self.size).on_disk(disk)
+
+    def describe(self) -> str:
+        """The teachers, their network and their epochs."""
+        r = self.recipe
+        return f"train {r.teachers.count} {r.model.arch} of width {r.model.width}, {r.teachers.epochs} epochs each"
+
+    def make(self, work: Work) -> Product:
+        """Train the teachers, or those that are missing."""
+        r, session = self.recipe, work.session
+        dataset = session.load(r.data, self.fingerprint)
+        context = work.context(self.cost(), "teachers")
+        preprocessing = fit(dataset, r.data.preprocessing, session.store.cache)
+        pool, metrics = teachers.train_teachers(dataset, preprocessing, r.model, r.teachers, context)
+        save_pool(work.workspace.path, pool)
+        return Product(metrics=metrics, data=described(dataset, r.data.dataset), context=context)

@@ -1,0 +1,59 @@
+"""Where a run keeps things and how it computes: what all commands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from apmctl_core import data as datasets
+from apmctl_core.artifacts import Artifact, Store
+from apmctl_core.config import DataConfig
+from apmctl_core.data import Dataset
+from apmctl_core.errors import MismatchError
+from apmctl_core.events import Emit, silent
+from apmctl_core.hub.find import find
+from apmctl_core.machine.runtime import Runtime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """The store, the runtime, where the data lies, who listens, and whether to wait for other processes."""
+
+    store: Store
+    runtime: Runtime
+    data_path: Path | None = None
+    emit: Emit = silent
+    wait: bool = True
+
+    def find(self, ref: str, kind: str) -> Artifact:
+        """The artifact that a user names: in the store, in a folder, or on the Hub, from which it is pulled."""
+        return find(self.store, ref, kind, wait=self.wait, emit=self.emit)
+
+    def load(self, config: DataConfig, fingerprint: str = "") -> Dataset:
+        """The data set of a config, from the cache or decoded into it; with `fingerprint`, that very data.
+
+        Raises DataError, NetworkError; MismatchError where the data has another fingerprint.
+        """
+        cache = self.store.cache
+        if fingerprint and self.data_path is None:
+            cached = datasets.find_fingerprint(fingerprint, cache, name=config.dataset)
+            if cached is not None:
+                return cached
+        name, path = config.dataset, self.data_path
+        if fingerprint and path is not None and name not in datasets.KNOWN:
+            name, path = str(path), None  # a recipe has the name of a folder, not where it lies
+        dataset = datasets.load(name, cache, path=path, resolution=config.resolution, emit=self.emit)
+        if fingerprint and dataset.fingerprint != fingerprint:
+            raise MismatchError(
+                f"{config.dataset} as it is here is not the data that the artifact was made from",
+                "give the same files with `data_path`",
+            )
+        return dataset
+
+    def find_data(self, config: DataConfig) -> Dataset | None:
+        """The data set if it is at hand without a download or hours of decoding, else None."""
+        name = config.dataset
+        cached = datasets.find_cached(name, self.store.cache, path=self.data_path, resolution=config.resolution)
+        if cached is None and (name == "digits" or name not in datasets.KNOWN):
+            return self.load(config)
+        return cached

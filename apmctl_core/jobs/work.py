@@ -1,0 +1,72 @@
+"""A job at work: its workspace as the stages see it, with a keeper of states and a history of events."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from apmctl_core.artifacts import Workspace
+from apmctl_core.artifacts.keeper import WorkspaceKeeper
+from apmctl_core.config import Recipe
+from apmctl_core.data import Dataset
+from apmctl_core.events import Event, Progress
+from apmctl_core.jobs.session import Session
+from apmctl_core.machine import interrupts
+from apmctl_core.machine.cost import Cost
+from apmctl_core.seeding import Stream
+from apmctl_core.training.context import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """What a job leaves beside its files: metrics, what the manifest says of the data, and how it was computed."""
+
+    metrics: dict[str, Any]
+    data: dict[str, Any]
+    context: Context
+
+
+class Work:
+    """What a job is given to make its artifact with."""
+
+    def __init__(self, session: Session, workspace: Workspace, recipe: Recipe) -> None:
+        self.session = session
+        self.workspace = workspace
+        self._recipe = recipe
+        # A resumed run has taken the time of the processes before this one, too.
+        self._began = time.monotonic() - workspace.logged("seconds")
+
+    def context(self, cost: Cost, purpose: str) -> Context:
+        """The context of a stage of so much work, its random stream named by its purpose."""
+        return Context(
+            stream=Stream(self._recipe.seed).at(purpose),
+            runtime=self.session.runtime.for_cost(cost, self.emit),
+            precision=self._recipe.precision,
+            keeper=WorkspaceKeeper(self.workspace),
+            emit=self.emit,
+        )
+
+    def emit(self, event: Event) -> None:
+        """Show an event and write it into the history of the run. Raises Interrupted where that was lost before."""
+        if isinstance(event, Progress):
+            interrupts.check()
+            record = {"stage": event.stage, "done": event.done, "total": event.total, **event.metrics}
+        else:
+            record = {"note": event.text, "level": event.level}
+        self.workspace.log({"seconds": self.seconds(), **record})
+        self.session.emit(event)
+
+    def seconds(self) -> float:
+        """Seconds of work so far, in this process and in those that it resumes."""
+        return round(time.monotonic() - self._began, 3)
+
+
+def described(dataset: Dataset, name: str) -> dict[str, Any]:
+    """What a manifest says of the data; `name` is what the recipe calls it."""
+    return {
+        "dataset": name,
+        "fingerprint": dataset.fingerprint,
+        "classes": list(dataset.classes),
+        "shape": list(dataset.shape),
+    }

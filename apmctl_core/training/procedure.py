@@ -1,0 +1,93 @@
+"""How a network is trained: loss, optimiser, schedule and augmentation, each a named value that says what it is.
+
+What a report states is read from these values, the ones that ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from apmctl_core.config import TrainConfig
+from apmctl_core.training import losses
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss with its name; `function` gives one number an image, of logits (B, K) and targets."""
+
+    name: str
+    function: Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A learning-rate schedule with its name; `factor` on the rate, of the epoch (from 0) and the number of epochs."""
+
+    name: str
+    factor: Callable[[int, int], float]
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """An optimiser with its name, made for parameters and the device that they are on."""
+
+    name: str
+    make: Callable[[Iterable[nn.Parameter], TrainConfig, torch.device], torch.optim.Optimizer]
+
+
+def _cross_entropy(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+    return F.cross_entropy(logits_BK, labels_B, reduction="none")
+
+
+def _match_logits(logits_BK: Tensor, targets_BK: Tensor) -> Tensor:
+    return losses.discrepancy(targets_BK, logits_BK)
+
+
+def _sgd(parameters: Iterable[nn.Parameter], config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        parameters,
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        fused=device.type in ("cpu", "cuda"),
+    )
+
+
+def _tenth_at_half(epoch: int, epochs: int) -> float:
+    return 0.1 if epoch >= epochs // 2 and epochs > 1 else 1.0
+
+
+CROSS_ENTROPY = Loss("cross-entropy", _cross_entropy)
+MATCH_LOGITS = Loss("l1 on logits", _match_logits)
+TENTH_AT_HALF = Schedule("x0.1 at half", _tenth_at_half)
+SGD = Optimiser("sgd", _sgd)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Procedure:
+    """How to train. The defaults are those of the published runs (METHOD: settings)."""
+
+    loss: Loss
+    optimiser: Optimiser = SGD
+    schedule: Schedule = TENTH_AT_HALF
+    augmented: bool = True  # by DSA, each image on its own
+
+    def describe(self, config: TrainConfig) -> dict[str, Any]:
+        """What a report says of a training by this procedure."""
+        return {
+            "epochs": config.epochs,
+            "batch": config.batch,
+            "optimiser": self.optimiser.name,
+            "lr": config.lr,
+            "momentum": config.momentum,
+            "weight_decay": config.weight_decay,
+            "schedule": self.schedule.name,
+            "augmentation": "dsa" if self.augmented else "none",
+            "loss": self.loss.name,
+        }
