@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from apmctl_core.data.rows import Payload
-from apmctl_core.data.spec import Spec
+from apmctl_core.data.spec import DatasetSpec
 from apmctl_core.errors import DataError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _names(feature: dict[str, Any]) -> tuple[str, ...] | None:
     return None
 
 
-def detect(schema: pa.Schema, spec: Spec | None) -> Columns:
+def detect(schema: pa.Schema, spec: DatasetSpec | None) -> Columns:
     """Find the columns of images and labels: those of a known set, those with the usual names, the only ones by type.
 
     Raises DataError naming the columns if there is none or more than one.

@@ -42,7 +42,7 @@ class Undecodable(Exception):
 
 
 class ColourFound(Exception):
-    """A set whose first images are all grey turned out to have a colour image."""
+    """A set whose first images are all grey has a colour image."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Decoded:
 def _formats() -> tuple[str, ...]:
     from PIL import Image
 
-    Image.init()  # without it Pillow knows but a few formats, and fails over the names of the others
+    Image.init()  # without it Pillow knows only a few formats, and fails on the names of the others
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
@@ -98,7 +98,7 @@ def _reason(error: Exception) -> tuple[str, str]:
     if isinstance(error, Image.DecompressionBombError):
         return "has more pixels than can be decoded safely", f"shrink it below {MAX_PIXELS:,} pixels or remove it"
     if isinstance(error, UnidentifiedImageError):
-        return "is not an image", "remove it; read are PNG, JPEG, BMP, GIF, WebP, PPM and TIFF"
+        return "is not an image", "remove it; the formats are PNG, JPEG, BMP, GIF, WebP, PPM and TIFF"
     if isinstance(error, OSError) and error.errno is not None:
         return f"cannot be read: {os.strerror(error.errno)}", "check the file and its permissions"
     detail = " ".join(str(error).split())[:120]
@@ -106,7 +106,7 @@ def _reason(error: Exception) -> tuple[str, str]:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    # Cameras store photographs turned, with a tag that says how. 0x0112 is Orientation.
+    # Cameras store photographs rotated, with a tag that says how. 0x0112 is Orientation.
     if image.format in ("JPEG", "MPO", "TIFF", "WEBP") and image.getexif().get(0x0112, 1) != 1:
         from PIL import ImageOps
 
@@ -133,7 +133,7 @@ def _check_size(image: Image.Image, fmt: Format) -> None:
         raise Undecodable(
             0,
             f"is {image.width}x{image.height}, the first image is {fmt.width}x{fmt.height}",
-            "give all images one size: --resolution 32",
+            "scale all images to one size: set `data.resolution`, e.g. 32",
         )
 
 

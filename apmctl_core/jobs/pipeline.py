@@ -318,7 +318,7 @@ def _make_pool(session: Session, recipe: Recipe, dataset: Dataset, work: _Work) 
     runtime = work.runtime(teacher_load(recipe, task_of(dataset)))
     pool, metrics = train_teachers(
         dataset,
-        fit(dataset, recipe.data.preprocessing, session.store.cache),
+        fit(dataset, recipe.data.preprocessing, session.store.cache, session.emit),
         recipe.model,
         recipe.teachers,
         stream=Stream(recipe.seed).at("teachers"),

@@ -90,7 +90,7 @@ def _data(session: Session, recipe: Recipe) -> tuple[Dataset | None, Task]:
     """The data if they are at hand, and their numbers; known sets have those without being loaded."""
     name, resolution = recipe.data.dataset, recipe.data.resolution
     dataset = datasets.find_cached(name, session.store.cache, path=session.data_path, resolution=resolution)
-    if dataset is None and (name == "digits" or name not in datasets.KNOWN):
+    if dataset is None and (name not in datasets.KNOWN or datasets.KNOWN[name].is_packaged):
         dataset = load_data(session, recipe.data)
     if dataset is not None:
         return dataset, task_of(dataset)

@@ -80,7 +80,8 @@ def read(
 def pieces(path: Path, name: str, rows: int = 0) -> Iterator[Tensor]:
     """One tensor of a file in pieces along its first dimension, for tensors larger than memory.
 
-    Each piece has `rows` rows, or as many as fit into 8 MB. Raises ArtifactError where the file is damaged or lacks the tensor.
+    Each piece has `rows` rows, or as many as fit into 8 MB. Raises ArtifactError for a file that is damaged or lacks
+    the tensor.
     """
     header = read_header(path)
     if name not in header.tensors:

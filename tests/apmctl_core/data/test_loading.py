@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from apmctl_core.data import KNOWN, find_cached, find_fingerprint, load, release
-from apmctl_core.data.cache import ArrayWriter, require_space
+from apmctl_core.data.cache import ArrayWriter
 from apmctl_core.data.labels import held_out
 from apmctl_core.errors import ConfigError, DataError, StoreError
 from tests.apmctl_core.data.makers import Log, folder, parquet, rows
@@ -98,7 +99,7 @@ def test_resolution_scales_and_is_a_set_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("resolution", [0, -1, 100_000])
 def test_a_senseless_resolution_is_refused(tmp_path: Path, resolution: int) -> None:
-    with pytest.raises(ConfigError, match="--resolution"):
+    with pytest.raises(ConfigError, match=r"`data\.resolution`"):
         load("digits", tmp_path, resolution=resolution)
 
 
@@ -122,9 +123,9 @@ def test_a_malformed_hub_name_is_refused_without_network(tmp_path: Path, name: s
 
 
 def test_data_option_goes_only_with_sets_that_lie_elsewhere(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--data"):
+    with pytest.raises(ConfigError, match="`data_path`"):
         load("digits", tmp_path, path=tmp_path)
-    with pytest.raises(ConfigError, match="--data"):
+    with pytest.raises(ConfigError, match="`data_path`"):
         load("./pictures", tmp_path, path=tmp_path)
 
 
@@ -214,20 +215,21 @@ def test_threads_that_load_the_same_set_decode_it_once(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_cache_without_permission_is_a_store_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(StoreError, match="cannot write"):
+    with pytest.raises(StoreError, match="cannot make"):
         load("digits", tmp_path)
 
 
 def test_a_cache_that_is_a_file_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("in the way")
-    with pytest.raises(StoreError, match="cannot write"):
+    with pytest.raises(StoreError, match="cannot make"):
         load("digits", tmp_path / "cache")
 
 
-def test_space_is_checked_before_decoding(tmp_path: Path) -> None:
-    require_space(tmp_path, 1)
-    with pytest.raises(StoreError, match="GB left"):
-        require_space(tmp_path, 1 << 60)
+def test_space_is_checked_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1_000_000))
+    with pytest.raises(StoreError, match=r"has 1 MB free, 1 MB are needed"):
+        load("digits", tmp_path)
+    assert find_cached("digits", tmp_path) is None
 
 
 def test_a_full_disk_is_a_store_error() -> None:
@@ -235,7 +237,7 @@ def test_a_full_disk_is_a_store_error() -> None:
         pytest.skip("no /dev/full")
     with (
         ArrayWriter(Path("/dev/full"), (1 << 20,), "uint8") as writer,
-        pytest.raises(StoreError, match="No space left"),
+        pytest.raises(StoreError, match="the disk is full"),
     ):
         writer.append(np.zeros(1 << 20, dtype=np.uint8))
         writer.finish()

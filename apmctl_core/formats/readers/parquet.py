@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -13,10 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from apmctl_core.data.columns import Columns, concat, detect, label_values, payloads
+from apmctl_core.data.listing import Listing
 from apmctl_core.data.rows import Payload, Rows, Source
-from apmctl_core.data.spec import Spec
+from apmctl_core.data.spec import DatasetSpec
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Note
+from apmctl_core.formats.registry import file_format
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,15 +30,16 @@ _WORDS = {
     "train": "train", "training": "train", "test": "test", "testing": "test",
     "val": "validation", "valid": "validation", "validation": "validation",
 }  # fmt: skip
+_SUFFIXES = frozenset({".parquet"})
 _SPLIT = re.compile(r"(" + "|".join(sorted(_WORDS, key=len, reverse=True)) + r")(?![a-z])")
 
 
 def split_of(path: PurePosixPath) -> str | None:
     """train, test or validation after the first word of a file's name, else of its folder's name."""
     for name in (path.name, path.parent.name):
-        found = _SPLIT.match(name.lower())
-        if found:
-            return _WORDS[found[1]]
+        match = _SPLIT.match(name.lower())
+        if match:
+            return _WORDS[match[1]]
     return None
 
 
@@ -84,29 +88,29 @@ def _open(path: Path) -> pq.ParquetFile:
         raise _unreadable(path, error) from error
 
 
-def _read_labels(path: Path, column: str) -> pa.ChunkedArray:
+@contextlib.contextmanager
+def _column(path: Path, column: str) -> Iterator[pq.ParquetFile]:
+    """An open file that has the column; what goes wrong in the block is reported as damage of the file."""
     import pyarrow as pa
 
     try:
         with _open(path) as file:
             if column not in file.schema_arrow.names:
                 raise DataError(f"{path} has no column '{column}'", "all files need the same columns")
-            return file.read([column]).column(column)
+            yield file
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable(path, error) from error
+
+
+def _read_labels(path: Path, column: str) -> pa.ChunkedArray:
+    with _column(path, column) as file:
+        return file.read([column]).column(column)
 
 
 def _images(path: Path, column: str) -> Iterator[list[Payload]]:
-    import pyarrow as pa
-
-    try:
-        with _open(path) as file:
-            if column not in file.schema_arrow.names:
-                raise DataError(f"{path} has no column '{column}'", "all files need the same columns")
-            for batch in file.iter_batches(BATCH, columns=[column], use_threads=False):
-                yield payloads(batch.column(0))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+    with _column(path, column) as file:
+        for batch in file.iter_batches(BATCH, columns=[column], use_threads=False):
+            yield payloads(batch.column(0))
 
 
 @dataclass(frozen=True)
@@ -136,19 +140,20 @@ def _rows(files: _Files, labels: np.ndarray, column: str) -> Rows:
     return Rows(labels, lambda: files.batches(column), files.where)
 
 
-def open_parquet(root: Path, paths: Sequence[PurePosixPath], spec: Spec | None, emit: Emit) -> Source:
-    """Open parquet files below `root`, told apart by their names (train-*, test-*, val*, valid*).
+@file_format("parquet", order=10, suffixes=_SUFFIXES, single_file=True, holds="parquet files")
+def open_parquet(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Source:
+    """Open parquet files, whose names tell the splits apart (train-*, test-*, val*, valid*).
 
-    The class names of `datasets`' metadata are used where they are; else text labels, sorted, or the numbers. Raises
-    DataError for damaged files, missing columns and missing splits.
+    Classes are named by the metadata of `datasets` if there is any; else by the text labels, sorted, or the numbers.
+    Raises DataError for damaged files, missing columns and missing splits.
     """
-    groups = group_splits(paths, emit)
+    root, groups = listing.root, group_splits(listing.with_suffix(_SUFFIXES), emit)
     with _open(root / groups["train"][0]) as first:
         columns = detect(first.schema_arrow, spec)
-    wanted = [word for word in ("test", "validation") if word in groups]
+    tests = [word for word in ("test", "validation") if word in groups]
     if spec is not None and "validation" in spec.test_splits:  # its own test split has no labels
-        wanted.reverse()
-    opened = [_split(root, groups[word], columns) for word in ("train", *wanted)]
-    values, names = label_values([labels for _, labels in opened], columns.label, columns.names)
-    rows = [_rows(files, labels, columns.image) for (files, _), labels in zip(opened, values, strict=True)]
+        tests.reverse()
+    splits = [_split(root, groups[word], columns) for word in ("train", *tests)]
+    values, names = label_values([labels for _, labels in splits], columns.label, columns.names)
+    rows = [_rows(files, labels, columns.image) for (files, _), labels in zip(splits, values, strict=True)]
     return Source(rows[0], tuple(rows[1:]), names, f"parquet in {root}")
