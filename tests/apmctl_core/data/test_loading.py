@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,9 @@ import pytest
 from apmctl_core.data import KNOWN, find_cached, find_fingerprint, load, release
 from apmctl_core.data.cache import ArrayWriter
 from apmctl_core.data.labels import held_out
+from apmctl_core.data.request import parse
 from apmctl_core.errors import ConfigError, DataError, StoreError
+from apmctl_core.storage.locks import hold
 from tests.apmctl_core.data.makers import Log, folder, parquet, rows
 
 # A change of these numbers changes every result on digits: bump the cache's version and say so in the changelog.
@@ -59,6 +62,18 @@ def test_a_second_load_reads_the_cache_without_decoding(tmp_path: Path) -> None:
     again = load("digits", tmp_path, emit=log)
     assert again.fingerprint == first.fingerprint and log == []
     assert before == {p: p.stat().st_mtime_ns for p in only(tmp_path).iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("name", "resolution", "key"),
+    [
+        ("digits", None, "digits-207aa3a71613fe99"),
+        ("cifar10", None, "cifar10-8f52092409b16776"),
+        ("imagenet-1k", 32, "imagenet-1k-35fdafeab79b1510"),
+    ],
+)
+def test_caches_of_earlier_versions_keep_their_keys(name: str, resolution: int | None, key: str) -> None:
+    assert parse(name, None, resolution).key == key
 
 
 def test_find_cached_finds_only_what_was_loaded(tmp_path: Path) -> None:
@@ -210,6 +225,18 @@ def test_threads_that_load_the_same_set_decode_it_once(tmp_path: Path) -> None:
         thread.join()
     assert len(set(results)) == 1 and len(results) == 4
     assert sum(p.done == p.total for p in log.progress) == 1
+
+
+def test_waiting_for_another_process_is_announced(tmp_path: Path) -> None:
+    log = Log()
+    thread = threading.Thread(target=lambda: load("digits", tmp_path, emit=log))
+    with hold(tmp_path / "data", parse("digits", None, None).key, "decoding digits"):
+        thread.start()
+        time.sleep(1)
+        assert find_cached("digits", tmp_path) is None
+    thread.join(20)
+    assert f"waiting for process {os.getpid()}" in log.notes and "to finish decoding digits" in log.notes
+    assert find_cached("digits", tmp_path) is not None
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from apmctl_core.data import Dataset, Split, load
 from apmctl_core.data.preprocessing import Preprocessing, fit
@@ -107,6 +108,14 @@ def test_zca_is_fitted_once_for_a_fingerprint(tmp_path: Path, monkeypatch: pytes
     assert fit(dataset(), "zca", tmp_path).digest() == first.digest()
     with pytest.raises(pytest.fail.Exception):
         fit(dataset(seed=1), "zca", tmp_path)
+
+
+def test_a_fit_that_an_earlier_version_cached_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = fit(dataset(), "zca", tmp_path)
+    (path,) = (tmp_path / "preprocessing").glob("*.safetensors")
+    save_file(dict(fitted.tensors), path, {"kind": "zca", "digest": fitted.digest()})
+    monkeypatch.setattr("apmctl_core.data.preprocessing.fit_zca", lambda images: pytest.fail("fitted again"))
+    assert fit(dataset(), "zca", tmp_path).digest() == fitted.digest()
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "other"])
