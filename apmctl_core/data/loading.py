@@ -47,7 +47,7 @@ def _open(request: Request, emit: Emit) -> Source:
     if isinstance(request.place, Listing):
         return open_local(request.place, request.spec, emit)
     if isinstance(request.place, Hub):
-        from apmctl_core.data.sources.hub import open_hub
+        from apmctl_core.data.hub import open_hub
 
         return open_hub(request.place, request.spec, emit)
     assert request.spec is not None and request.spec.open is not None

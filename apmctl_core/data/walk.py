@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import apmctl_core.formats.readers  # noqa: F401  # registers the formats
@@ -15,49 +16,6 @@ from apmctl_core.formats.registry import formats
 _MAX_DEPTH = 16
 
 
-def _may_follow(entry: os.DirEntry[str], root: Path) -> bool:
-    try:
-        return not entry.is_dir() and Path(entry.path).resolve(strict=True).is_relative_to(root)
-    except (OSError, RuntimeError):  # dangling, or a loop
-        return False
-
-
-class _Walk:
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.files: list[File] = []
-        self.folders: set[PurePosixPath] = set()
-        self.skipped = 0
-
-    def enter(self, folder: Path, relative: PurePosixPath, depth: int) -> None:
-        if depth > _MAX_DEPTH:
-            raise DataError(f"{folder} is nested more than {_MAX_DEPTH} folders deep", "give the folder of the images")
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.name.startswith(".") and entry.name != "__MACOSX":
-                    self._take(entry, relative / entry.name, depth)
-
-    def _take(self, entry: os.DirEntry[str], path: PurePosixPath, depth: int) -> None:
-        if entry.is_dir(follow_symlinks=False):
-            self.folders.add(path)
-            self.enter(Path(entry.path), path, depth + 1)
-        elif entry.is_symlink() and not _may_follow(entry, self.root):
-            # A downloaded folder must not be able to pull in files from elsewhere on this machine.
-            self.skipped += 1
-        elif any(each.owns(path) for each in formats()):
-            info = entry.stat()
-            if stat.S_ISREG(info.st_mode):  # a pipe would block, a device has no end
-                self.files.append(File(path, info.st_size, info.st_mtime_ns))
-
-
-def _single(path: Path) -> Listing:
-    suffixes = {suffix for each in formats() if each.single_file for suffix in each.suffixes}
-    if path.suffix.lower() not in suffixes:
-        raise DataError(f"{path} is not a data set", f"give a folder, or a file of type {', '.join(sorted(suffixes))}")
-    info = path.stat()
-    return Listing(path.parent, (File(PurePosixPath(path.name), info.st_size, info.st_mtime_ns),), frozenset())
-
-
 def list_files(path: Path) -> Listing:
     """List the data files of all formats below a folder, or the single file `path`.
 
@@ -66,10 +24,7 @@ def list_files(path: Path) -> Listing:
     """
     try:
         root = path.expanduser().resolve()
-        if root.is_file():
-            return _single(root)
-        walk = _Walk(root)
-        walk.enter(root, PurePosixPath(), 0)
+        return _single(root) if root.is_file() else _listing(root)
     except FileNotFoundError as error:
         raise DataError(
             f"there is no data set at {path}", f"check the path; known names are {', '.join(KNOWN)}"
@@ -79,4 +34,46 @@ def list_files(path: Path) -> Listing:
         raise DataError(
             f"cannot read {error.filename or path}: {reason}", "check the path and its permissions"
         ) from error
-    return Listing(root, tuple(sorted(walk.files)), frozenset(walk.folders), walk.skipped)
+
+
+def _single(path: Path) -> Listing:
+    suffixes = sorted(suffix for each in formats() if each.single_file for suffix in each.suffixes)
+    if path.suffix.lower() not in suffixes:
+        raise DataError(f"{path} is not a data set", f"give a folder, or a file of type {', '.join(suffixes)}")
+    return Listing(path.parent, (_file(PurePosixPath(path.name), path.stat()),), frozenset())
+
+
+def _file(path: PurePosixPath, info: os.stat_result) -> File:
+    return File(path, info.st_size, info.st_mtime_ns)
+
+
+def _listing(root: Path) -> Listing:
+    files, folders, skipped = [], set(), 0
+    for entry, path in _entries(root, PurePosixPath()):
+        if entry.is_dir(follow_symlinks=False):
+            folders.add(path)
+        elif entry.is_symlink() and not _may_follow(entry, root):
+            # A downloaded folder must not be able to pull in files from elsewhere on this machine.
+            skipped += 1
+        elif any(each.owns(path) for each in formats()) and stat.S_ISREG((info := entry.stat()).st_mode):
+            files.append(_file(path, info))  # a pipe would block, a device has no end
+    return Listing(root, tuple(sorted(files)), frozenset(folders), skipped)
+
+
+def _entries(folder: Path, relative: PurePosixPath) -> Iterator[tuple[os.DirEntry[str], PurePosixPath]]:
+    if len(relative.parts) > _MAX_DEPTH:
+        raise DataError(f"{folder} is nested more than {_MAX_DEPTH} folders deep", "give the folder of the images")
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith(".") and entry.name != "__MACOSX":
+                path = relative / entry.name
+                yield entry, path
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _entries(Path(entry.path), path)
+
+
+def _may_follow(entry: os.DirEntry[str], root: Path) -> bool:
+    try:
+        return not entry.is_dir() and Path(entry.path).resolve(strict=True).is_relative_to(root)
+    except (OSError, RuntimeError):  # dangling, or a loop
+        return False

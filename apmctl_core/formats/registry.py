@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -15,61 +15,44 @@ if TYPE_CHECKING:
     from apmctl_core.data.rows import Source
     from apmctl_core.data.spec import DatasetSpec
 
-    Open = Callable[[Listing, DatasetSpec | None, Emit], Source]
-    Recognise = Callable[[Listing, DatasetSpec | None], bool]
-
 FORMATS: dict[str, FileFormat] = {}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FileFormat:
-    """A format of local data sets. One file in `formats/readers/` defines it with `file_format`.
+    """A format of local data sets. One file in `formats/readers/` defines and registers it.
 
     Its data files have one of `suffixes` (lower case, with the dot) or lie in a folder that is called one of `folders`;
-    a listing of files is opened by the first format, in increasing `order`, that recognises it. `holds` tells people
-    what the format looks like; `single_file` says whether one file alone can be a data set.
+    `single_file` says whether one of them alone can be a data set. A listing of files is opened by the first format, in
+    increasing `order`, for which `recognise` is true: by default one that owns any of the files. `holds` tells people
+    what a folder of this format has. Both functions get the spec of a known data set, or None.
     """
 
     name: str
-    order: int
     holds: str
-    suffixes: frozenset[str]
-    folders: frozenset[str]
-    single_file: bool
-    recognise: Recognise | None
-    open: Open
+    open: Callable[[Listing, DatasetSpec | None, Emit], Source]
+    suffixes: frozenset[str] = frozenset()
+    folders: frozenset[str] = frozenset()
+    single_file: bool = False
+    recognise: Callable[[Listing, DatasetSpec | None], bool] | None = None
+    order: int = 50
 
     def owns(self, path: PurePosixPath) -> bool:
         """Whether a file is data of this format, judged by its name."""
         return path.suffix.lower() in self.suffixes or path.parent.name in self.folders
 
     def recognises(self, listing: Listing, spec: DatasetSpec | None) -> bool:
-        """Whether this format can open a listing: by default if one of the files is its own."""
+        """Whether this format can open a listing."""
         if self.recognise is not None:
             return self.recognise(listing, spec)
         return any(self.owns(file.path) for file in listing.files)
 
 
-def file_format(
-    name: str,
-    *,
-    holds: str,
-    suffixes: Iterable[str] = (),
-    folders: Iterable[str] = (),
-    single_file: bool = False,
-    recognise: Recognise | None = None,
-    order: int = 50,
-) -> Callable[[Open], Open]:
-    """Register a format by the function that opens it: (listing, spec of a known set or None, emit) -> Source."""
-
-    def register(function: Open) -> Open:
-        if name in FORMATS:
-            raise ValueError(f"file format {name!r} is already registered")
-        owned = frozenset(suffixes), frozenset(folders)
-        FORMATS[name] = FileFormat(name, order, holds, *owned, single_file, recognise, function)
-        return function
-
-    return register
+def register(file_format: FileFormat) -> None:
+    """Make a format known. Raises ValueError for a name that is taken."""
+    if file_format.name in FORMATS:
+        raise ValueError(f"file format {file_format.name!r} is already registered")
+    FORMATS[file_format.name] = file_format
 
 
 def formats() -> list[FileFormat]:
@@ -85,6 +68,5 @@ def open_local(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Source
     for each in formats():
         if each.recognises(listing, spec):
             return each.open(listing, spec, emit)
-    raise DataError(
-        f"there are no images in {listing.root}", f"it should have {', or '.join(each.holds for each in formats())}"
-    )
+    layouts = ", or ".join(each.holds for each in formats())
+    raise DataError(f"there are no images in {listing.root}", f"it should have {layouts}")

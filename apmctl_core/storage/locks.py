@@ -100,15 +100,15 @@ def hold(
     `wait=False` it raises StoreError with `hint` at once. Also raises StoreError where the folder cannot be written.
     """
     lock = _Lock(_Paths(folder, key), name)
-    announced = False
-    announced_owner: Owner | None = None
+    announced: Owner | str = ""
     try:
         while not lock.attempt():
+            owner = lock.owner or "another process"
             if not wait:
-                raise _busy(lock, hint)
-            if not announced or announced_owner != lock.owner:
-                announced, announced_owner = True, lock.owner
-                emit(Note(text=f"waiting for {lock.owner or 'another process'} to finish {name}{_advice(lock)}"))
+                raise StoreError(f"{name} is locked by {owner}", hint + lock.advice)
+            if owner != announced:
+                announced = owner
+                emit(Note(text=f"waiting for {owner} to finish {name}{lock.advice}"))
             if tick is not None:
                 tick()
             time.sleep(POLL_S)
@@ -140,22 +140,18 @@ def running(folder: Path, key: str) -> bool:
     return owner is not None and owner.alive
 
 
-def _busy(lock: _Lock, hint: str) -> StoreError:
-    return StoreError(f"{lock.name} is locked by {lock.owner or 'another process'}", hint + _advice(lock))
-
-
-def _advice(lock: _Lock) -> str:
-    if lock.owner is None or not lock.owner.foreign:
-        return ""
-    return f"; if that process is dead, delete {lock.paths.note}"
-
-
 class _Lock:
     def __init__(self, paths: _Paths, name: str) -> None:
         self.paths = paths
         self.name = name
         self.owner: Owner | None = None  # who holds it, after a failed attempt
         self._held: BaseFileLock | None = None
+
+    @property
+    def advice(self) -> str:
+        """What to do about a holder on another machine, which may be dead."""
+        foreign = self.owner is not None and self.owner.foreign
+        return f"; if that process is dead, delete {self.paths.note}" if foreign else ""
 
     def attempt(self) -> bool:
         """Take the lock if it is free, and leave a note."""

@@ -12,7 +12,7 @@ from apmctl_core.data.rows import Rows, Source, in_batches
 from apmctl_core.data.spec import DatasetSpec
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit
-from apmctl_core.formats.registry import file_format
+from apmctl_core.formats.registry import FileFormat, register
 
 _FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 
@@ -22,9 +22,6 @@ def _is_native(listing: Listing, spec: DatasetSpec | None) -> bool:
     return listing.root.name == folder or any(path.as_posix() == folder for path in listing.folders)
 
 
-@file_format(
-    "cifar", order=20, folders=_FOLDERS.values(), recognise=_is_native, holds="the native files of this CIFAR set"
-)
 def open_cifar(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Source:  # noqa: ARG001
     """Open CIFAR's native files, in the listed folder or one below. Raises DataError if they are not the originals.
 
@@ -50,3 +47,15 @@ def open_cifar(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Source
         return Rows(labels, in_batches(list(split.data)), lambda i: f"{word} image {i} of {name}")
 
     return Source(rows(train, "training"), (rows(test, "test"),), tuple(train.classes), f"native files in {root}")
+
+
+register(
+    FileFormat(
+        name="cifar",
+        open=open_cifar,
+        folders=frozenset(_FOLDERS.values()),
+        recognise=_is_native,
+        order=20,
+        holds="the native files of this CIFAR set",
+    )
+)

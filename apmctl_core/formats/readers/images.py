@@ -13,7 +13,7 @@ from apmctl_core.data.rows import Payload, Rows, Source, in_batches
 from apmctl_core.data.spec import DatasetSpec
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Note
-from apmctl_core.formats.registry import file_format
+from apmctl_core.formats.registry import FileFormat, register
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 _TEST = ("test", "val", "valid", "validation")
@@ -55,7 +55,6 @@ def _rows(listing: Listing, groups: Grouped, names: Sequence[str]) -> Rows:
     return Rows(labels, in_batches(payloads), lambda i: str(payloads[i]))
 
 
-@file_format("images", order=90, suffixes=_SUFFIXES, holds=_LAYOUT)
 def open_images(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Source:  # noqa: ARG001
     """Open a folder in torchvision's ImageFolder layout; classes are the folders, sorted by name.
 
@@ -81,3 +80,6 @@ def open_images(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Sourc
         tuple(names),
         f"images in {listing.root}",
     )
+
+
+register(FileFormat(name="images", open=open_images, suffixes=_SUFFIXES, order=90, holds=_LAYOUT))

@@ -19,7 +19,7 @@ from apmctl_core.data.rows import Payload, Rows, Source
 from apmctl_core.data.spec import DatasetSpec
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Note
-from apmctl_core.formats.registry import file_format
+from apmctl_core.formats.registry import FileFormat, register
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,43 +72,30 @@ def _configuration(path: PurePosixPath) -> str:
     return str(path.parent.parent if own_folder else path.parent)
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
-    reason = " ".join(str(error).split())[:160]
-    return DataError(f"{path} is not a sound parquet file: {reason}", "download it again")
-
-
-def _open(path: Path) -> pq.ParquetFile:
+@contextlib.contextmanager
+def _open(path: Path, column: str = "") -> Iterator[pq.ParquetFile]:
+    """An open file that has the column, if one is given; errors of pyarrow in the block mean that it is damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         # Without pre-buffering a row group is streamed and need not fit into memory.
-        return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
-
-
-@contextlib.contextmanager
-def _column(path: Path, column: str) -> Iterator[pq.ParquetFile]:
-    """An open file that has the column; what goes wrong in the block is reported as damage of the file."""
-    import pyarrow as pa
-
-    try:
-        with _open(path) as file:
-            if column not in file.schema_arrow.names:
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+            if column and column not in file.schema_arrow.names:
                 raise DataError(f"{path} has no column '{column}'", "all files need the same columns")
             yield file
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+        reason = " ".join(str(error).split())[:160]
+        raise DataError(f"{path} is not a sound parquet file: {reason}", "download it again") from error
 
 
 def _read_labels(path: Path, column: str) -> pa.ChunkedArray:
-    with _column(path, column) as file:
+    with _open(path, column) as file:
         return file.read([column]).column(column)
 
 
 def _images(path: Path, column: str) -> Iterator[list[Payload]]:
-    with _column(path, column) as file:
+    with _open(path, column) as file:
         for batch in file.iter_batches(BATCH, columns=[column], use_threads=False):
             yield payloads(batch.column(0))
 
@@ -140,7 +127,6 @@ def _rows(files: _Files, labels: np.ndarray, column: str) -> Rows:
     return Rows(labels, lambda: files.batches(column), files.where)
 
 
-@file_format("parquet", order=10, suffixes=_SUFFIXES, single_file=True, holds="parquet files")
 def open_parquet(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Source:
     """Open parquet files, whose names tell the splits apart (train-*, test-*, val*, valid*).
 
@@ -157,3 +143,8 @@ def open_parquet(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Sour
     values, names = label_values([labels for _, labels in splits], columns.label, columns.names)
     rows = [_rows(files, labels, columns.image) for (files, _), labels in zip(splits, values, strict=True)]
     return Source(rows[0], tuple(rows[1:]), names, f"parquet in {root}")
+
+
+register(
+    FileFormat(name="parquet", open=open_parquet, suffixes=_SUFFIXES, single_file=True, order=10, holds="parquet files")
+)

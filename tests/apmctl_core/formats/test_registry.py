@@ -1,4 +1,4 @@
-"""A file format that a test defines by one function is recognised, decoded, and known to the command line."""
+"""A file format that a test defines by one registration is recognised, decoded, and known to the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from apmctl_core.data.spec import DatasetSpec
 from apmctl_core.data.walk import list_files
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit
-from apmctl_core.formats.registry import FORMATS, file_format, formats
+from apmctl_core.formats.registry import FORMATS, FileFormat, formats, register
 from tests.apmctl_core.data.makers import folder, parquet, rows
 from tests.apmctl_core.data.test_known import TINY
 
@@ -32,7 +32,8 @@ def open_npz(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Source:
 
 @pytest.fixture
 def npz() -> Iterator[None]:
-    file_format("npz", suffixes=[".npz"], single_file=True, holds="an .npz file with images and labels")(open_npz)
+    holds = "an .npz file with images and labels"
+    register(FileFormat(name="npz", open=open_npz, suffixes=frozenset({".npz"}), single_file=True, holds=holds))
     yield
     del FORMATS["npz"]
 
@@ -90,4 +91,4 @@ def test_a_new_format_leaves_the_caches_of_other_folders_alone(tmp_path: Path, r
 
 def test_a_name_is_registered_once() -> None:
     with pytest.raises(ValueError, match="'parquet' is already registered"):
-        file_format("parquet", holds="")(open_npz)
+        register(FORMATS["parquet"])
