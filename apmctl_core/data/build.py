@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from apmctl_core.data import cache
-from apmctl_core.data.decode import ColourFound, Decoded, Format, Undecodable, decode, in_order, look, refusal, workers
+from apmctl_core.data.decode import ColourFound, Decoded, Format, Undecodable, decode, in_order, look, workers
 from apmctl_core.data.labels import Assembled, Part
 from apmctl_core.data.rows import Payload, Rows
 from apmctl_core.data.spec import DatasetSpec
@@ -64,8 +64,8 @@ def choose_format(rows: Rows, spec: DatasetSpec | None, resolution: int | None) 
     try:
         with _no_warnings():
             grey, height, width = look(head)
-    except Undecodable as error:
-        raise refusal(error, rows.where(error.index)) from error
+    except Undecodable as e:
+        raise e.error(rows.where(e.index)) from e
     if resolution:
         height = width = resolution
     fmt = Format(1 if grey else 3, height, width, fit=resolution is not None, grey_guess=grey)
@@ -95,9 +95,9 @@ def _decode_part(part: Part, fmt: Format, out: dict[bool, cache.ArrayWriter], ta
                 if (mask == test).any():
                     out[test].append(batch.images[mask == test])
             tally.add(batch, emit)
-    except Undecodable as error:
+    except Undecodable as e:
         # Tasks come in order and all but the last of a batch are of one size, so the index counts from `done`.
-        raise refusal(error, part.rows.where(tally.done - first + error.index)) from error
+        raise e.error(part.rows.where(tally.done - first + e.index)) from e
     if tally.done - first != len(part.rows):
         raise changed
 
@@ -126,12 +126,10 @@ def _write_labels(data: Assembled, folder: Path) -> dict[str, cache.Entry]:
 
 
 def _report(tally: _Tally, fmt: Format, emit: Emit) -> None:
-    if tally.grey:
-        plural = "image was" if tally.grey == 1 else "images were"
-        emit(Note(text=f"{tally.grey:,} grey-scale {plural} converted to RGB"))
-    if tally.resized:
-        plural = "image was" if tally.resized == 1 else "images were"
-        emit(Note(text=f"{tally.resized:,} {plural} scaled and cropped to {fmt.width}x{fmt.height}"))
+    scaled = f"scaled and cropped to {fmt.width}x{fmt.height}"
+    for count, kind, change in ((tally.grey, "grey-scale image", "converted to RGB"), (tally.resized, "image", scaled)):
+        if count:
+            emit(Note(text=f"{count:,} {kind}{' was' if count == 1 else 's were'} {change}"))
 
 
 def build(data: Assembled, fmt: Format, folder: Path, about: dict[str, Any], emit: Emit) -> None:

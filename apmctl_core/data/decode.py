@@ -40,6 +40,10 @@ class Undecodable(Exception):
         super().__init__(reason)
         self.index, self.reason, self.hint = index, reason, hint
 
+    def error(self, where: str) -> DataError:
+        """The error for the user; `where` says which image it is."""
+        return DataError(f"{where} {self.reason}", self.hint)
+
 
 class ColourFound(Exception):
     """A set whose first images are all grey has a colour image."""
@@ -128,15 +132,6 @@ def _to_mode(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
-def _check_size(image: Image.Image, fmt: Format) -> None:
-    if image.size != (fmt.width, fmt.height) and not fmt.fit:
-        raise Undecodable(
-            0,
-            f"is {image.width}x{image.height}, the first image is {fmt.width}x{fmt.height}",
-            "scale all images to one size: set `data.resolution`, e.g. 32",
-        )
-
-
 def _pixels(image: Image.Image, fmt: Format) -> np.ndarray:
     from PIL import Image, ImageOps
 
@@ -147,7 +142,9 @@ def _pixels(image: Image.Image, fmt: Format) -> np.ndarray:
     mode = "RGB" if fmt.channels == 3 else "L"
     image = _to_mode(_upright(image), mode)
     if image.size != size:
-        _check_size(image, fmt)
+        if not fmt.fit:
+            sizes = f"is {image.width}x{image.height}, the first image is {fmt.width}x{fmt.height}"
+            raise Undecodable(0, sizes, "scale all images to one size: set `data.resolution`, e.g. to 32")
         image = ImageOps.fit(image, size, method=Image.Resampling.BICUBIC)
     pixels = np.asarray(image)
     return pixels[None] if fmt.channels == 1 else pixels.transpose(2, 0, 1)
@@ -215,8 +212,3 @@ def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterat
         finally:
             for future in pending:
                 future.cancel()
-
-
-def refusal(error: Undecodable, where: str) -> DataError:
-    """The error for the user of an image that cannot be used."""
-    return DataError(f"{where} {error.reason}", error.hint)

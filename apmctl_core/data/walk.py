@@ -40,14 +40,13 @@ def _single(path: Path) -> Listing:
     suffixes = sorted(suffix for each in formats() if each.single_file for suffix in each.suffixes)
     if path.suffix.lower() not in suffixes:
         raise DataError(f"{path} is not a data set", f"give a folder, or a file of type {', '.join(suffixes)}")
-    return Listing(path.parent, (_file(PurePosixPath(path.name), path.stat()),), frozenset())
-
-
-def _file(path: PurePosixPath, info: os.stat_result) -> File:
-    return File(path, info.st_size, info.st_mtime_ns)
+    info = path.stat()
+    return Listing(path.parent, (File(PurePosixPath(path.name), info.st_size, info.st_mtime_ns),), frozenset())
 
 
 def _listing(root: Path) -> Listing:
+    suffixes = {suffix for each in formats() for suffix in each.suffixes}
+    data_folders = {folder for each in formats() for folder in each.folders}
     files, folders, skipped = [], set(), 0
     for entry, path in _entries(root, PurePosixPath()):
         if entry.is_dir(follow_symlinks=False):
@@ -55,8 +54,10 @@ def _listing(root: Path) -> Listing:
         elif entry.is_symlink() and not _may_follow(entry, root):
             # A downloaded folder must not be able to pull in files from elsewhere on this machine.
             skipped += 1
-        elif any(each.owns(path) for each in formats()) and stat.S_ISREG((info := entry.stat()).st_mode):
-            files.append(_file(path, info))  # a pipe would block, a device has no end
+        elif path.suffix.lower() in suffixes or path.parent.name in data_folders:
+            info = entry.stat()
+            if stat.S_ISREG(info.st_mode):  # a pipe would block, a device has no end
+                files.append(File(path, info.st_size, info.st_mtime_ns))
     return Listing(root, tuple(sorted(files)), frozenset(folders), skipped)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from apmctl_core.errors import DataError
@@ -24,8 +23,8 @@ class FileFormat:
 
     Its data files have one of `suffixes` (lower case, with the dot) or lie in a folder that is called one of `folders`;
     `single_file` says whether one of them alone can be a data set. A listing of files is opened by the first format, in
-    increasing `order`, for which `recognise` is true: by default one that owns any of the files. `holds` tells people
-    what a folder of this format has. Both functions get the spec of a known data set, or None.
+    increasing `order`, for which `recognise` is true: by default if any file has its suffix. `holds` tells people what
+    a folder of this format has. Both functions get the spec of a known data set, or None.
     """
 
     name: str
@@ -37,15 +36,9 @@ class FileFormat:
     recognise: Callable[[Listing, DatasetSpec | None], bool] | None = None
     order: int = 50
 
-    def owns(self, path: PurePosixPath) -> bool:
-        """Whether a file is data of this format, judged by its name."""
-        return path.suffix.lower() in self.suffixes or path.parent.name in self.folders
-
     def recognises(self, listing: Listing, spec: DatasetSpec | None) -> bool:
         """Whether this format can open a listing."""
-        if self.recognise is not None:
-            return self.recognise(listing, spec)
-        return any(self.owns(file.path) for file in listing.files)
+        return bool(self.recognise(listing, spec) if self.recognise else listing.with_suffix(self.suffixes))
 
 
 def register(file_format: FileFormat) -> None:

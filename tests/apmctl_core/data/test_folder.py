@@ -121,7 +121,7 @@ def test_an_empty_test_class_folder_is_named(tmp_path: Path, cache: Path) -> Non
 def test_a_test_class_without_training_images_is_refused(tmp_path: Path, cache: Path) -> None:
     folder(tmp_path / "set" / "train", {"a": 3, "b": 3})
     folder(tmp_path / "set" / "test", {"a": 3, "z": 1})
-    with pytest.raises(DataError, match="is of class 'z', of which there are no training images"):
+    with pytest.raises(DataError, match="is of class 'z', which has no training images"):
         load(str(tmp_path / "set"), cache)
 
 
