@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from apmctl_core.machine.runtime import resolve
 from apmctl_core.seeding import Stream
 from apmctl_core.stages.distill import distill
 from apmctl_core.stages.teachers import train_teachers
+from apmctl_core.storage.files import atomic_folder, require_space
 
 PHASES = ("preprocessing fitted", "teacher trained an epoch and tested", "set initialised")
 _CHUNK = 2000
@@ -35,22 +36,24 @@ def generate(folder: Path, side: int, classes: int, train: int, test: int) -> Pa
     """Write a data set of random pixels into a folder of the cache's layout; memory does not depend on its size."""
     if (folder / "meta.json").exists():
         return folder
-    cache.require_space(folder.parent, (train + test) * (3 * side * side + 8))
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent))
+    require_space(folder.parent, (train + test) * (3 * side * side + 8))
+    with atomic_folder(folder) as temporary:
+        entries = dict(_arrays(temporary, side, classes, {"train": train, "test": test}))
+        cache.write_meta(temporary, tuple(f"class {k}" for k in range(classes)), entries, {"name": "generated"})
+    return folder
+
+
+def _arrays(folder: Path, side: int, classes: int, counts: Mapping[str, int]) -> Iterator[tuple[str, cache.Entry]]:
     rng = np.random.default_rng(0)
-    entries = {}
-    for split, count in (("train", train), ("test", test)):
-        with cache.ArrayWriter(temporary / f"{split}_images.npy", (count, 3, side, side), "uint8") as writer:
+    for split, count in counts.items():
+        with cache.ArrayWriter(folder / f"{split}_images.npy", (count, 3, side, side), "uint8") as writer:
             for start in range(0, count, _CHUNK):
                 size = min(_CHUNK, count - start)
                 writer.append(np.frombuffer(rng.bytes(size * 3 * side * side), np.uint8).reshape(size, 3, side, side))
-            entries[f"{split}_images"] = writer.finish()
-        with cache.ArrayWriter(temporary / f"{split}_labels.npy", (count,), "int64") as writer:
+            yield f"{split}_images", writer.finish()
+        with cache.ArrayWriter(folder / f"{split}_labels.npy", (count,), "int64") as writer:
             writer.append(np.arange(count) % classes)
-            entries[f"{split}_labels"] = writer.finish()
-    cache.write_meta(temporary, tuple(f"class {k}" for k in range(classes)), entries, {"name": "generated"})
-    cache.publish(temporary, folder)
-    return folder
+            yield f"{split}_labels", writer.finish()
 
 
 def serve(values: dict[str, Any]) -> None:

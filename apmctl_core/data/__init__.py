@@ -6,12 +6,12 @@
 from apmctl_core.data.dataset import Dataset, Split, release
 from apmctl_core.data.loading import find_cached, find_fingerprint, load
 from apmctl_core.data.sampling import stratified_sample
-from apmctl_core.data.spec import KNOWN, Spec
+from apmctl_core.data.spec import KNOWN, DatasetSpec
 
 __all__ = [
     "KNOWN",
     "Dataset",
-    "Spec",
+    "DatasetSpec",
     "Split",
     "find_cached",
     "find_fingerprint",

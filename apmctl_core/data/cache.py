@@ -1,8 +1,7 @@
 """The cache of decoded data sets: plain .npy files and a JSON file that describes them.
 
-A data set is written into a folder with a temporary name and renamed when it is whole and flushed, so nothing
-half-made is ever read. Images are appended with ordinary writes instead of through a memory map, whose pages would
-count as memory of this process.
+Images are appended with ordinary writes instead of through a memory map, whose pages would count as memory of this
+process.
 """
 
 from __future__ import annotations
@@ -12,37 +11,21 @@ import hashlib
 import json
 import math
 import os
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from apmctl_core.data.dataset import Dataset, Split
-from apmctl_core.errors import StoreError
+from apmctl_core.storage.files import disk_errors, store_error, write_bytes
 
 VERSION: Final = 1
 ARRAYS: Final = ("train_images", "train_labels", "test_images", "test_labels")
 _MAX_META_BYTES: Final = 64 << 20
 
 
-@contextlib.contextmanager
-def storing(path: Path) -> Iterator[None]:
-    """Turn failures of the disk into StoreError."""
-    try:
-        yield
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise StoreError(
-            f"cannot write {path}: {reason}", "free some space or check the permissions; --store chooses another place"
-        ) from error
-
-
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """What is recorded of one array: dtype, shape, and the sha256 of its elements in C order."""
 
     dtype: str
@@ -57,27 +40,27 @@ class ArrayWriter:
         self._path, self._shape, self._dtype = path, shape, np.dtype(dtype).newbyteorder("<")
         self._hash = hashlib.sha256()
         self._rows = 0
-        with storing(path):
+        with disk_errors(path):
             self._file = path.open("wb")
             header = {"descr": self._dtype.str, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(self._file, header)
 
     def append(self, block: np.ndarray) -> None:
-        """Write `block` (n, *shape[1:]) behind what is there. Raises StoreError if the disk refuses."""
+        """Write `block` (n, *shape[1:]) behind the blocks before it. Raises StoreError if the disk refuses."""
         data = np.ascontiguousarray(block, dtype=self._dtype)
         if data.shape[1:] != self._shape[1:]:
             raise ValueError(f"a block of shape {data.shape} does not fit into {self._shape}")
         view = data.reshape(-1).view(np.uint8).data
         self._hash.update(view)
         self._rows += len(data)
-        with storing(self._path):
+        with disk_errors(self._path):
             self._file.write(view)
 
     def finish(self) -> Entry:
         """Flush to the disk and describe what was written."""
         if self._rows != self._shape[0]:
             raise ValueError(f"{self._path.name}: {self._rows} rows were written, {self._shape[0]} were announced")
-        with storing(self._path):
+        with disk_errors(self._path):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
@@ -95,25 +78,21 @@ def fingerprint(classes: tuple[str, ...], arrays: dict[str, Entry]) -> str:
     """sha256 (hex) over class names and the dtype, shape and content of the four arrays."""
     content = {
         "classes": list(classes),
-        "arrays": {name: [arrays[name].dtype, list(arrays[name].shape), arrays[name].sha256] for name in ARRAYS},
+        "arrays": {name: list(arrays[name]) for name in ARRAYS},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def write_meta(folder: Path, classes: tuple[str, ...], arrays: dict[str, Entry], about: dict[str, Any]) -> None:
-    """Write meta.json, the last file of a folder; `about` says for people where the data comes from."""
+    """Write meta.json, the last file of a folder; `about` tells people where the data comes from."""
     meta = {
         "version": VERSION,
         "fingerprint": fingerprint(classes, arrays),
         "classes": list(classes),
-        "arrays": {k: {"dtype": e.dtype, "shape": list(e.shape), "sha256": e.sha256} for k, e in arrays.items()},
+        "arrays": {name: entry._asdict() for name, entry in arrays.items()},
         "about": about,
     }
-    path = folder / "meta.json"
-    with storing(path), path.open("w", encoding="utf-8") as file:
-        json.dump(meta, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
+    write_bytes(folder / "meta.json", json.dumps(meta, indent=1).encode())
 
 
 def _entries(meta: dict[str, Any]) -> dict[str, Entry]:
@@ -143,7 +122,7 @@ def _consistent(classes: tuple[str, ...], arrays: dict[str, Entry]) -> bool:
 
 
 def read(folder: Path, name: str) -> Dataset | None:
-    """The data set in `folder` under the name `name`, or None if there is none or it is damaged.
+    """The data set in `folder`, called `name`, or None if there is none or it is damaged.
 
     Checks sizes, shapes, types and that meta.json agrees with its fingerprint, but reads no image.
     Raises StoreError if the folder may not be read.
@@ -163,42 +142,8 @@ def read(folder: Path, name: str) -> Dataset | None:
         if top >= len(classes) or min(int(maps[k].min(initial=0)) for k in ("train_labels", "test_labels")) < 0:
             return None
     except PermissionError as error:
-        raise StoreError(f"cannot read {folder}: {os.strerror(error.errno or 0)}", "check its permissions") from error
+        raise store_error(error, folder, "read") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, EOFError):
         return None
     train = Split(maps["train_images"], maps["train_labels"])
     return Dataset(name, classes, train, Split(maps["test_images"], maps["test_labels"]), str(meta["fingerprint"]))
-
-
-def sweep(parent: Path, key: str) -> None:
-    """Remove what killed runs left behind under the temporary names of `key`; call it with the lock of `key` held."""
-    for leftover in parent.glob(f".{key}.*"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
-
-
-def require_space(parent: Path, needed: int) -> None:
-    """Raise StoreError if the disk has no room for `needed` bytes."""
-    free = shutil.disk_usage(parent).free
-    if free < needed:
-        raise StoreError(
-            f"the decoded data set takes {needed / 1e9:.1f} GB, {parent} has {free / 1e9:.1f} GB left",
-            "free some space, choose another place with --store, or a lower --resolution",
-        )
-
-
-def publish(temporary: Path, folder: Path) -> None:
-    """Put the finished `temporary` in the place of `folder`; whoever maps a damaged one there keeps its map."""
-    with storing(folder):
-        if folder.exists():
-            old = temporary.with_name(temporary.name + ".old")
-            folder.rename(old)
-            shutil.rmtree(old, ignore_errors=True)
-        temporary.rename(folder)
-        handle = os.open(folder.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from apmctl_core.data.rows import Payload
-from apmctl_core.data.spec import Spec
+from apmctl_core.data.spec import DatasetSpec
 from apmctl_core.errors import DataError
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ class Columns:
     names: tuple[str, ...] | None
 
 
-def features(schema: pa.Schema) -> dict[str, Any]:
+def _features(schema: pa.Schema) -> dict[str, Any]:
     """The features that `datasets` writes into a schema's metadata; empty if there are none or they are damaged."""
     try:
-        found = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        values = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, TypeError, ValueError, RecursionError):
         return {}
-    return {str(k): v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
+    return {str(k): v for k, v in values.items() if isinstance(v, dict)} if isinstance(values, dict) else {}
 
 
 def _is_image(field: pa.Field, feature: dict[str, Any]) -> bool:
@@ -51,13 +51,12 @@ def _is_image(field: pa.Field, feature: dict[str, Any]) -> bool:
 
 def _pick(what: str, named: Sequence[str], typed: Sequence[str], schema: pa.Schema) -> str:
     """The one column by name, else the one by type."""
-    for found in (named, typed):
-        if len(found) == 1:
-            return found[0]
-        if found:
+    for names in (named, typed):
+        if len(names) == 1:
+            return names[0]
+        if names:
             raise DataError(
-                f"the {what} column is ambiguous: {', '.join(found)}",
-                f"leave one of them, or name it '{what}'",
+                f"the {what} column is ambiguous: {', '.join(names)}", f"keep only one, or name it '{what}'"
             )
     raise DataError(f"there is no {what} column among: {', '.join(schema.names[:20]) or '(none)'}", f"name it '{what}'")
 
@@ -69,12 +68,12 @@ def _names(feature: dict[str, Any]) -> tuple[str, ...] | None:
     return None
 
 
-def detect(schema: pa.Schema, spec: Spec | None) -> Columns:
+def detect(schema: pa.Schema, spec: DatasetSpec | None) -> Columns:
     """Find the columns of images and labels: those of a known set, those with the usual names, the only ones by type.
 
     Raises DataError naming the columns if there is none or more than one.
     """
-    hf = features(schema)
+    hf = _features(schema)
     images = [f.name for f in schema if _is_image(f, hf.get(f.name, {}))]
     class_labels = [name for name in schema.names if hf.get(name, {}).get("_type") == "ClassLabel"]
     if spec is not None and spec.image_column in images:
@@ -108,18 +107,6 @@ def _payload(row: dict[str, Any], folder: Path | None) -> Payload:
     return data or b""
 
 
-def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    import pyarrow as pa
-
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-
-
-def _is_text(column: pa.ChunkedArray) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
-
-
 def label_values(
     columns: Sequence[pa.ChunkedArray], name: str, names: tuple[str, ...] | None
 ) -> tuple[list[np.ndarray], tuple[str, ...] | None]:
@@ -130,8 +117,8 @@ def label_values(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    columns = [_decoded(c) for c in columns]
-    if any(_is_text(c) for c in columns):
+    columns = [c.cast(c.type.value_type) if pa.types.is_dictionary(c.type) else c for c in columns]
+    if any(pa.types.is_string(c.type) or pa.types.is_large_string(c.type) for c in columns):
         texts = [c.cast(pa.large_string()) for c in columns]
         names = tuple(sorted({v for c in texts for v in pc.unique(c).to_pylist() if v is not None}))
         value_set = pa.array(names, pa.large_string())
@@ -141,16 +128,10 @@ def label_values(
             f"the label column '{name}' has values of type {columns[0].type}", "labels are whole numbers or text"
         )
     try:
-        return [_integers(c) for c in columns], names
+        arrays = [c.cast(pa.int64()).fill_null(-1).to_numpy() for c in columns]
     except pa.ArrowInvalid as error:
         raise DataError(f"the label column '{name}' has numbers beyond 64 bits", "number the classes from 0") from error
-
-
-def _integers(column: pa.ChunkedArray) -> np.ndarray:
-    import pyarrow as pa
-
-    filled = column.cast(pa.int64()).fill_null(-1)
-    return np.asarray(filled.to_numpy()).astype(np.int64)
+    return [np.asarray(array).astype(np.int64) for array in arrays], names
 
 
 def concat(chunks: Iterable[pa.ChunkedArray]) -> pa.ChunkedArray:

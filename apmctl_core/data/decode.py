@@ -40,9 +40,13 @@ class Undecodable(Exception):
         super().__init__(reason)
         self.index, self.reason, self.hint = index, reason, hint
 
+    def error(self, where: str) -> DataError:
+        """The error for the user; `where` says which image it is."""
+        return DataError(f"{where} {self.reason}", self.hint)
+
 
 class ColourFound(Exception):
-    """A set whose first images are all grey turned out to have a colour image."""
+    """A set whose first images are all grey has a colour image."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Decoded:
 def _formats() -> tuple[str, ...]:
     from PIL import Image
 
-    Image.init()  # without it Pillow knows but a few formats, and fails over the names of the others
+    Image.init()  # without it Pillow knows only a few formats, and fails on the names of the others
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
@@ -98,7 +102,7 @@ def _reason(error: Exception) -> tuple[str, str]:
     if isinstance(error, Image.DecompressionBombError):
         return "has more pixels than can be decoded safely", f"shrink it below {MAX_PIXELS:,} pixels or remove it"
     if isinstance(error, UnidentifiedImageError):
-        return "is not an image", "remove it; read are PNG, JPEG, BMP, GIF, WebP, PPM and TIFF"
+        return "is not an image", "remove it; the formats are PNG, JPEG, BMP, GIF, WebP, PPM and TIFF"
     if isinstance(error, OSError) and error.errno is not None:
         return f"cannot be read: {os.strerror(error.errno)}", "check the file and its permissions"
     detail = " ".join(str(error).split())[:120]
@@ -106,7 +110,7 @@ def _reason(error: Exception) -> tuple[str, str]:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    # Cameras store photographs turned, with a tag that says how. 0x0112 is Orientation.
+    # Cameras store photographs rotated, with a tag that says how. 0x0112 is Orientation.
     if image.format in ("JPEG", "MPO", "TIFF", "WEBP") and image.getexif().get(0x0112, 1) != 1:
         from PIL import ImageOps
 
@@ -128,15 +132,6 @@ def _to_mode(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
-def _check_size(image: Image.Image, fmt: Format) -> None:
-    if image.size != (fmt.width, fmt.height) and not fmt.fit:
-        raise Undecodable(
-            0,
-            f"is {image.width}x{image.height}, the first image is {fmt.width}x{fmt.height}",
-            "give all images one size: --resolution 32",
-        )
-
-
 def _pixels(image: Image.Image, fmt: Format) -> np.ndarray:
     from PIL import Image, ImageOps
 
@@ -147,7 +142,9 @@ def _pixels(image: Image.Image, fmt: Format) -> np.ndarray:
     mode = "RGB" if fmt.channels == 3 else "L"
     image = _to_mode(_upright(image), mode)
     if image.size != size:
-        _check_size(image, fmt)
+        if not fmt.fit:
+            sizes = f"is {image.width}x{image.height}, the first image is {fmt.width}x{fmt.height}"
+            raise Undecodable(0, sizes, "scale all images to one size: set `data.resolution`, e.g. to 32")
         image = ImageOps.fit(image, size, method=Image.Resampling.BICUBIC)
     pixels = np.asarray(image)
     return pixels[None] if fmt.channels == 1 else pixels.transpose(2, 0, 1)
@@ -215,8 +212,3 @@ def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterat
         finally:
             for future in pending:
                 future.cancel()
-
-
-def refusal(error: Undecodable, where: str) -> DataError:
-    """The error for the user of an image that cannot be used."""
-    return DataError(f"{where} {error.reason}", error.hint)

@@ -51,7 +51,7 @@ def assemble(source: Source, emit: Emit) -> Assembled:
     test = next((rows for rows in source.tests if len(rows) and rows.labels.min() >= 0), None)
     if test is None:
         if source.tests:
-            emit(Note(text="the test split has no labels: a fixed fifth of the training images is tested on"))
+            emit(Note(text="the test split has no labels: testing on a fixed fifth of the training images"))
         return Assembled(classes, (Part(source.train, train, held_out(train, classes)),), source.origin)
     parts = (
         Part(source.train, train, np.zeros(len(train), dtype=bool)),
@@ -91,7 +91,7 @@ def _test_codes(rows: Rows, values: np.ndarray, names: Sequence[str] | None) -> 
         value = int(rows.labels[first])
         label = names[value] if names and value < len(names) else str(value)
         raise DataError(
-            f"{rows.where(first)} is of class '{label}', of which there are no training images",
+            f"{rows.where(first)} is of class '{label}', which has no training images",
             "the test split may only have classes of the training split",
         )
     return _codes(rows, values)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 from apmctl_core.data import cache as store
+from apmctl_core.data import known  # noqa: F401  # registers the known data sets
 from apmctl_core.data.dataset import Dataset
 from apmctl_core.data.labels import Assembled, assemble
+from apmctl_core.data.listing import Listing
 from apmctl_core.data.request import Hub, Request, parse
 from apmctl_core.data.rows import Source
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Note, silent
+from apmctl_core.formats.registry import open_local
+from apmctl_core.storage.files import sweep
+from apmctl_core.storage.locks import hold
 
 
 def _folder(cache: Path, request: Request) -> Path:
@@ -34,24 +37,21 @@ def find_fingerprint(fingerprint: str, cache: Path, *, name: str = "") -> Datase
     `name` is the name that it gets. Equal fingerprints mean equal images, labels and class names.
     """
     for meta in sorted((cache / "data").glob("[!.]*/meta.json")):
-        found = store.read(meta.parent, name or meta.parent.name)
-        if found is not None and found.fingerprint == fingerprint:
-            return found
+        dataset = store.read(meta.parent, name or meta.parent.name)
+        if dataset is not None and dataset.fingerprint == fingerprint:
+            return dataset
     return None
 
 
 def _open(request: Request, emit: Emit) -> Source:
-    if request.place is None:
-        from apmctl_core.data.sources.digits import open_digits
-
-        return open_digits()
+    if isinstance(request.place, Listing):
+        return open_local(request.place, request.spec, emit)
     if isinstance(request.place, Hub):
-        from apmctl_core.data.sources.hub import open_hub
+        from apmctl_core.data.hub import open_hub
 
         return open_hub(request.place, request.spec, emit)
-    from apmctl_core.data.sources.local import open_local
-
-    return open_local(request.place, request.name, request.spec, emit)
+    assert request.spec is not None and request.spec.open is not None
+    return request.spec.open()
 
 
 def _compare(request: Request, data: Assembled, emit: Emit) -> None:
@@ -59,41 +59,30 @@ def _compare(request: Request, data: Assembled, emit: Emit) -> None:
     spec = request.spec
     if spec is None:
         return
-    expected = (spec.num_classes, spec.train, spec.test)
-    found = (len(data.classes), data.count(test=False), data.count(test=True))
-    if found != expected:
+    full = (spec.num_classes, spec.train, spec.test)
+    counts = (len(data.classes), data.count(test=False), data.count(test=True))
+    if counts != full:
         text = "{:,} classes, {:,} training and {:,} test images"
-        note = f"this copy of {request.name} has {text.format(*found)}; the full set has {text.format(*expected)}"
+        note = f"this copy of {request.name} has {text.format(*counts)}; the full set has {text.format(*full)}"
         emit(Note(text=note, level="warning"))
 
 
-@contextlib.contextmanager
-def _locked(folder: Path, emit: Emit) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
-    with store.storing(folder.parent):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0.2)
-        except Timeout:
-            emit(Note(text="another process is decoding this data set: waiting for it"))
-            lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _decode(request: Request, folder: Path, emit: Emit) -> None:
+def _decode(request: Request, folder: Path, emit: Emit) -> Dataset:
     from apmctl_core.data.build import build, choose_format
 
+    sweep(folder.parent, folder.name)
+    if folder.exists():
+        emit(Note(text=f"the cached copy of {request.name} is damaged: decoding it again", level="warning"))
     source = _open(request, emit)
     data = assemble(source, emit)
     _compare(request, data, emit)
     fmt = choose_format(source.train, request.spec, request.resolution)
     about = {"name": request.name, "resolution": request.resolution, "origin": source.origin}
     build(data, fmt, folder, about, emit)
+    dataset = store.read(folder, request.name)
+    if dataset is None:
+        raise DataError(f"the cached copy of {request.name} is damaged right after it was written", "check the disk")
+    return dataset
 
 
 def load(
@@ -109,18 +98,10 @@ def load(
     """
     request = parse(name, path, resolution)
     folder = _folder(cache, request)
-    found = store.read(folder, name)
-    if found is not None:
-        return found
-    with _locked(folder, emit):
-        found = store.read(folder, name)  # by whoever held the lock
-        if found is not None:
-            return found
-        store.sweep(folder.parent, folder.name)
-        if folder.exists():
-            emit(Note(text=f"the cached copy of {name} is damaged: decoding it again", level="warning"))
-        _decode(request, folder, emit)
-    found = store.read(folder, name)
-    if found is None:
-        raise DataError(f"the cached copy of {name} is damaged right after it was written", "check the disk")
-    return found
+    dataset = store.read(folder, name)
+    if dataset is None:
+        with hold(folder.parent, folder.name, f"decoding {name}", emit=emit):
+            dataset = store.read(folder, name)  # another process may have decoded it meanwhile
+            if dataset is None:
+                dataset = _decode(request, folder, emit)
+    return dataset

@@ -5,28 +5,35 @@ Shape legend: B images, C channels, H x W pixels, D = C * H * W.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from apmctl_core.data.cache import storing, sweep
 from apmctl_core.data.dataset import Dataset, release
+from apmctl_core.data.spec import KNOWN
 from apmctl_core.data.zca import fit_zca
-from apmctl_core.errors import ArtifactError, ConfigError
+from apmctl_core.errors import ArtifactError, ConfigError, StoreError
+from apmctl_core.events import Emit, silent
+from apmctl_core.storage import tensors as io
+from apmctl_core.storage.files import sweep
+from apmctl_core.storage.header import Dims, Layout
+from apmctl_core.storage.locks import hold
 
-KINDS: Final = {"standard": ("mean", "std"), "zca": ("inverse", "matrix", "mean")}
-_CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-# The constants of the published runs, whatever part of the set is at hand.
-_CONSTANTS: Final = {"cifar10": _CIFAR, "cifar100": _CIFAR, "tiny-imagenet": _IMAGENET, "imagenet-1k": _IMAGENET}
+_STANDARD: dict[str, Dims] = {"mean": ("C",), "std": ("C",)}
+_ZCA: dict[str, Dims] = {"mean": ("D",), "matrix": ("D", "D"), "inverse": ("D", "D")}
+KINDS = {"standard": _STANDARD, "zca": _ZCA}
+
+
+def layouts(kind: str, shape: tuple[int, int, int]) -> dict[str, Layout]:
+    """Names, dtypes and shapes of the tensors of a kind, for images (C, H, W)."""
+    sizes: dict[str | int, int] = {"C": shape[0], "D": math.prod(shape)}
+    return {name: Layout("F32", tuple(sizes[dim] for dim in dims)) for name, dims in KINDS[kind].items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +48,14 @@ class Preprocessing:
     tensors: Mapping[str, Tensor]
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS or tuple(sorted(self.tensors)) != KINDS[self.kind]:
+        if self.kind not in KINDS or set(self.tensors) != set(KINDS[self.kind]):
             raise ArtifactError(
                 f"preprocessing '{self.kind}' with tensors {', '.join(sorted(self.tensors))} is unknown"
             )
-        n = self.tensors["mean"].shape[0] if self.tensors["mean"].ndim == 1 else -1
-        for name, tensor in self.tensors.items():
-            shape = (n, n) if name in ("matrix", "inverse") else (n,)
-            if tuple(tensor.shape) != shape or tensor.dtype != torch.float32:
+        n = self.tensors["mean"].numel()
+        for name, dims in KINDS[self.kind].items():
+            tensor = self.tensors[name]
+            if tuple(tensor.shape) != (n,) * len(dims) or tensor.dtype != torch.float32:
                 raise ArtifactError(f"the preprocessing's {name} has the wrong shape or type")
 
     def forward(self, images: Tensor) -> Tensor:
@@ -108,88 +115,45 @@ def _measure(images: np.ndarray) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(mean).float(), torch.from_numpy(np.where(std < 1e-6, 1.0, std)).float()
 
 
-def _compute(dataset: Dataset, kind: str) -> Preprocessing:
-    if kind == "zca":
-        zca = fit_zca(dataset.train.images)
-        arrays = {"mean": zca.mean, "matrix": zca.matrix, "inverse": zca.inverse}
-        return Preprocessing(kind, {name: torch.from_numpy(array) for name, array in arrays.items()})
-    if dataset.name in _CONSTANTS and dataset.shape[0] == 3:
-        mean, std = (torch.tensor(values, dtype=torch.float32) for values in _CONSTANTS[dataset.name])
+def _standard(dataset: Dataset) -> Preprocessing:
+    spec = KNOWN.get(dataset.name)
+    # The constants of the published runs hold whatever part of the set is at hand.
+    if spec is not None and spec.mean_std is not None and len(spec.mean_std[0]) == dataset.shape[0]:
+        mean, std = (torch.tensor(values, dtype=torch.float32) for values in spec.mean_std)
     else:
         mean, std = _measure(dataset.train.images)
-    return Preprocessing(kind, {"mean": mean, "std": std})
+    return Preprocessing("standard", {"mean": mean, "std": std})
 
 
-def _read(path: Path, kind: str) -> Preprocessing | None:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            stored = Preprocessing(kind, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-            recorded = (file.metadata() or {}).get("digest")
-    except (OSError, SafetensorError, ArtifactError, KeyError, ValueError):
-        return None
-    return stored if stored.digest() == recorded else None
-
-
-def _write(path: Path, fitted: Preprocessing) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    # The lock is held, so nobody else uses this name; `sweep` removes it where a process was killed here.
-    temporary = path.with_name(f".{path.stem}.tmp")
-    with storing(path):
-        try:
-            save_file(dict(fitted.tensors), temporary, {"kind": fitted.kind, "digest": fitted.digest()})
-            temporary.chmod(0o644)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except SafetensorError as error:  # how the library tells of a full disk
-            raise OSError(str(error)) from error
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def fit(dataset: Dataset, kind: str, cache: Path) -> Preprocessing:
+def fit(dataset: Dataset, kind: str, cache: Path, emit: Emit = silent) -> Preprocessing:
     """The preprocessing of a data set, "standard" or "zca", fitted on its training images; ZCA once per fingerprint.
 
-    standard: the usual constants for the CIFAR and ImageNet sets that are known by name, measured for all others.
+    standard: the constants of a known set's `mean_std`, measured for all others.
     zca: see `zca.fit_zca`; kept in `cache`, checked by its digest when it is read. Raises ConfigError for another kind
     or a ZCA beyond 1 GB, StoreError if the cache cannot be written.
     """
     if kind not in KINDS:
-        raise ConfigError(f"--preprocessing cannot be '{kind}'", f"choose one of: {', '.join(KINDS)}")
+        raise ConfigError(f"`data.preprocessing` cannot be '{kind}'", f"choose one of: {', '.join(KINDS)}")
     if kind == "standard":  # quicker to measure than to check
-        return _compute(dataset, kind)
+        return _standard(dataset)
     path = cache / "preprocessing" / f"{kind}-{dataset.fingerprint}.safetensors"
-    found = _stored(path, kind, dataset)
-    if found is None:
-        with _locked(path):
-            found = _stored(path, kind, dataset)  # by whoever held the lock
-            if found is None:
-                sweep(path.parent, path.stem)
-                found = _compute(dataset, kind)
-                _write(path, found)
-    return found
+    fitted = _stored(path, dataset)
+    if fitted is None:
+        # One process at a time, so that several do not compute the covariance of a large set at once.
+        with hold(path.parent, path.stem, f"the ZCA of {dataset.name}", emit=emit):
+            sweep(path.parent, path.stem)
+            fitted = _stored(path, dataset)  # another process may have written it meanwhile
+            if fitted is None:
+                zca = fit_zca(dataset.train.images)
+                fitted = Preprocessing(kind, {name: torch.from_numpy(getattr(zca, name)) for name in _ZCA})
+                io.write(path, fitted.tensors, {"kind": kind, "digest": fitted.digest()})
+    return fitted
 
 
-def _stored(path: Path, kind: str, dataset: Dataset) -> Preprocessing | None:
-    found = _read(path, kind)
-    fits = found is not None and found.tensors["mean"].shape[0] == int(np.prod(dataset.shape))
-    return found if fits else None
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time for a fit, so that the covariance of a large set is not taken by several at once."""
-    from filelock import FileLock
-
-    with storing(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.with_name(f"{path.stem}.lock"))
-        lock.acquire()
+def _stored(path: Path, dataset: Dataset) -> Preprocessing | None:
     try:
-        yield
-    finally:
-        lock.release()
+        tensors, metadata = io.read(path, layouts("zca", dataset.shape))
+    except (ArtifactError, StoreError):
+        return None
+    stored = Preprocessing("zca", tensors)
+    return stored if stored.digest() == metadata.get("digest") else None

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from apmctl_core.data.cache import VERSION
-from apmctl_core.data.listing import Listing, list_files
-from apmctl_core.data.spec import KNOWN, Spec
+from apmctl_core.data.listing import Listing
+from apmctl_core.data.spec import KNOWN, DatasetSpec
+from apmctl_core.data.walk import list_files
 from apmctl_core.errors import ConfigError, DataError
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -31,14 +32,14 @@ class Hub:
 
 @dataclass(frozen=True)
 class Request:
-    """A checked request. `place` is the Hub, local files, or None for what comes with a package.
+    """A checked request. `place` is the Hub, local files, or None for a data set that comes with a package.
 
     `resolution` is the side of the square images that was asked for, None for the images' own; `key` names the folder
     in the cache.
     """
 
     name: str
-    spec: Spec | None
+    spec: DatasetSpec | None
     place: Hub | Listing | None
     resolution: int | None
     key: str
@@ -62,23 +63,23 @@ def _is_path(name: str) -> bool:
 def unknown(name: str) -> DataError:
     """The error for a name that is neither known nor a path, with the nearest known one."""
     close = difflib.get_close_matches(name.lower(), KNOWN, n=1)
-    known = f"known are {', '.join(KNOWN)}; also hf:owner/name or a folder"
+    known = f"known names are {', '.join(KNOWN)}; hf:owner/name or a folder also work"
     return DataError(f"unknown data set '{name}'", f"did you mean '{close[0]}'? {known}" if close else known)
 
 
 def _check_resolution(resolution: int | None) -> None:
     if resolution is not None and not 1 <= resolution <= MAX_RESOLUTION:
-        raise ConfigError(f"--resolution must be between 1 and {MAX_RESOLUTION}, got {resolution}")
+        raise ConfigError(f"`data.resolution` must be between 1 and {MAX_RESOLUTION}, got {resolution}")
 
 
-def _place(name: str, spec: Spec | None, path: Path | None) -> Hub | Listing | None:
-    if spec is not None and spec.hub is None:
+def _place(name: str, spec: DatasetSpec | None, path: Path | None) -> Hub | Listing | None:
+    if spec is not None and spec.is_packaged:
         if path is not None:
-            raise ConfigError(f"--data does not go with '{name}'", f"leave it out: {name} comes with scikit-learn")
+            raise ConfigError(f"`data_path` does not go with '{name}'", f"leave it out: {name} needs no files")
         return None
     if spec is None and not name.startswith("hf:"):
         if path is not None:
-            raise ConfigError("--data does not go with a data set given as a path", "leave it out")
+            raise ConfigError("`data_path` does not go with a data set given as a path", "leave it out")
         if not name or "\0" in name or not _is_path(name):
             raise unknown(name)
         return list_files(Path(name))
@@ -105,7 +106,7 @@ def parse(name: str, path: Path | None, resolution: int | None) -> Request:
     place = _place(name, spec, path)
     if spec is not None and resolution is None:
         resolution = spec.shape[1]
-    # Which set it is decides only for known ones: shape, columns and splits are theirs.
+    # The name matters only for known sets, which have their own shape, columns and splits.
     known = name if spec is not None else None
     identity = json.dumps([VERSION, known, resolution, _identity(place)], separators=(",", ":"))
     stem = name.removeprefix("hf:") if isinstance(place, Hub) or spec else Path(name).resolve().name

@@ -28,8 +28,8 @@ def _check(counts: np.ndarray, per_class: int, classes: Sequence[str] | None) ->
         k = int(short[0]) if len(short) else 0
         name, count = (classes[k] if classes else str(k)), int(counts[k]) if len(counts) else 0
         raise DataError(
-            f"class '{name}' has {count} image{'' if count == 1 else 's'}, --ipc {per_class} asks for more",
-            f"use --ipc {count} or less" if count else "every class needs images",
+            f"class '{name}' has {count} image{'' if count == 1 else 's'}, `distill.ipc` {per_class} asks for more",
+            f"set `distill.ipc` to {count} or less" if count else "every class needs images",
         )
 
 

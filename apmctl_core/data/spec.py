@@ -1,38 +1,50 @@
-"""The data sets that are known by name, and what is expected of them."""
+"""What is expected of the data sets that are known by name, and the registry of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from apmctl_core.data.rows import Source
 
-@dataclass(frozen=True)
-class Spec:
-    """A known data set: where it lies on the Hub, its columns, its shape (C, H, W) and its counts.
+KNOWN: dict[str, DatasetSpec] = {}
 
-    `hub` is None for a set that needs no download. `test_splits` names the labelled split that is tested on, the first
-    that exists; the counts are those of the full set, from which a local copy may differ.
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec:
+    """A data set that is known by name. One file in `data/known/` defines and registers it.
+
+    It is downloaded from the repository `hub`, or `open` makes it from an installed package. `shape` is (C, H, W);
+    `train` and `test` are the numbers of images of the full set, from which a local copy may differ. `test_splits`
+    lists the labelled splits to test on: the first that exists is taken. `mean_std` holds the mean and the standard
+    deviation of each channel that published runs use; without it they are measured.
     """
 
-    hub: str | None
-    image_column: str
-    label_column: str
+    name: str
     shape: tuple[int, int, int]
     num_classes: int
     train: int
     test: int
+    hub: str | None = None
+    open: Callable[[], Source] | None = None
+    image_column: str = "image"
+    label_column: str = "label"
     test_splits: tuple[str, ...] = ("test",)
+    mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.hub is None) == (self.open is None):
+            raise ValueError(f"data set {self.name!r} needs either `hub` or `open`")
+
+    @property
+    def is_packaged(self) -> bool:
+        """Whether the data come with an installed package, so that nothing is downloaded or read from files."""
+        return self.open is not None
 
 
-KNOWN: dict[str, Spec] = {
-    "digits": Spec(None, "image", "label", (1, 8, 8), 10, 1438, 359),
-    "cifar10": Spec("uoft-cs/cifar10", "img", "label", (3, 32, 32), 10, 50_000, 10_000),
-    "cifar100": Spec("uoft-cs/cifar100", "img", "fine_label", (3, 32, 32), 100, 50_000, 10_000),
-    "tiny-imagenet": Spec(
-        "zh-plus/tiny-imagenet", "image", "label", (3, 64, 64), 200, 100_000, 10_000, ("valid", "validation", "test")
-    ),
-    # The Hub's copy has the photographs at full size; they are made 64x64 when they are decoded. Its test split has
-    # no labels.
-    "imagenet-1k": Spec(
-        "ILSVRC/imagenet-1k", "image", "label", (3, 64, 64), 1000, 1_281_167, 50_000, ("validation", "valid")
-    ),
-}
+def register(spec: DatasetSpec) -> DatasetSpec:
+    """Make a data set known by its name. Raises ValueError for a name that is taken."""
+    if spec.name in KNOWN:
+        raise ValueError(f"data set {spec.name!r} is already registered")
+    KNOWN[spec.name] = spec
+    return spec

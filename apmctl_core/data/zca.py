@@ -32,7 +32,7 @@ def check_size(shape: tuple[int, int, int]) -> None:
     if features * features * 4 > MAX_MATRIX_BYTES:
         raise ConfigError(
             f"ZCA of {shape[1]}x{shape[2]} images needs a matrix of {features * features * 4 / 1e9:.1f} GB",
-            "use --preprocessing standard, or a lower --resolution",
+            "set `data.preprocessing` to standard, or a lower `data.resolution`",
         )
 
 

@@ -27,7 +27,7 @@ def preview_png(distilled: DistilledSet) -> bytes:
     chosen = chosen_classes(len(distilled.classes))
     rows = [_row(distilled, k) for k in chosen]
     sheet = _sheet(rows)
-    return _encode(_with_names(sheet, [_short(distilled.classes[k]) for k in chosen], len(rows)))
+    return encode_png(_with_names(sheet, [_short(distilled.classes[k]) for k in chosen], len(rows)))
 
 
 def chosen_classes(count: int) -> list[int]:
@@ -79,7 +79,7 @@ def _sheet(rows: list[Tensor]) -> Tensor:
 
 
 def _short(name: str) -> str:
-    # The font that every Pillow has knows Latin letters alone.
+    # The font that every Pillow has knows only Latin letters.
     plain = name.encode("ascii", "replace").decode()
     return plain if len(plain) <= _LETTERS else plain[: _LETTERS - 1] + "~"
 
@@ -100,7 +100,8 @@ def _with_names(sheet: Tensor, names: list[str], rows: int) -> Image:
     return canvas
 
 
-def _encode(image: Image) -> bytes:
+def encode_png(image: Image) -> bytes:
+    """The bytes of a PNG file."""
     out = io.BytesIO()
     image.save(out, format="PNG")
     return out.getvalue()

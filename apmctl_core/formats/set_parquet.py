@@ -1,12 +1,11 @@
 """A set as parquet: pictures, labels and logits, for the Hub's viewer and for `datasets.load_dataset`.
 
-Images are PNG in pixel space, so they are what people look at; what networks train on is in `set.safetensors`.
-Written piece by piece: memory does not grow with the set. The same set gives the same bytes.
+Images are PNG in pixel space, for people to look at; networks train on `set.safetensors`. Written piece by piece:
+memory does not grow with the set. The same set gives the same bytes.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.artifacts.kinds.sets import FILE, check_structure
 from apmctl_core.artifacts.kinds.spaces import load_preprocessing
 from apmctl_core.data.preprocessing import Preprocessing
+from apmctl_core.formats.preview import encode_png
 from apmctl_core.storage import tensors
 from apmctl_core.storage.files import disk_errors
 
@@ -36,7 +36,7 @@ def shard_names(artifact: Artifact, count: int) -> list[str]:
 
 
 def is_shard(path: str) -> bool:
-    """Whether a file of a repository is one that `write` may have made."""
+    """Whether a file of a repository is one that `write` may have written."""
     return path.startswith(f"{FOLDER}/train-") and path.endswith(".parquet")
 
 
@@ -65,11 +65,11 @@ def write(artifact: Artifact, folder: Path) -> list[str]:
 
 
 def pixels(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Images of the set's space, (B, C, H, W), as uint8 pixels (B, C', H, W), C' one that pictures can have."""
-    found = preprocessing.inverse(images).clamp(0, 1)
-    if found.shape[1] not in _MODES:
-        found = found.mean(1, keepdim=True)
-    return (found * 255).round().to(torch.uint8)
+    """Images of the set's space, (B, C, H, W), as uint8 pixels (B, C', H, W); C' is C, or 1 if no picture has C."""
+    values = preprocessing.inverse(images).clamp(0, 1)
+    if values.shape[1] not in _MODES:
+        values = values.mean(1, keepdim=True)
+    return (values * 255).round().to(torch.uint8)
 
 
 def _batches(artifact: Artifact) -> Iterator[Any]:
@@ -96,9 +96,7 @@ def _png(image: Tensor) -> bytes:
 
     mode = _MODES[image.shape[0]]
     array = image[0].numpy() if mode == "L" else image.permute(1, 2, 0).contiguous().numpy()
-    out = io.BytesIO()
-    Image.fromarray(array, mode=mode).save(out, format="PNG")
-    return out.getvalue()
+    return encode_png(Image.fromarray(array, mode=mode))
 
 
 def _schema(artifact: Artifact) -> Any:

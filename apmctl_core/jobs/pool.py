@@ -45,7 +45,7 @@ class PoolJob(Job):
         r, session = self.recipe, work.session
         dataset = session.load(r.data, self.fingerprint)
         context = work.context(self.cost(), "teachers")
-        preprocessing = fit(dataset, r.data.preprocessing, session.store.cache)
+        preprocessing = fit(dataset, r.data.preprocessing, session.store.cache, session.emit)
         pool, metrics = teachers.train_teachers(dataset, preprocessing, r.model, r.teachers, context)
         save_pool(work.workspace.path, pool)
         return Product(metrics=metrics, data=described(dataset, r.data.dataset), context=context)

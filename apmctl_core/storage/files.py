@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writing, bounded reading, and one error for every trouble of a disk."""
+"""Files and folders that are complete or absent: atomic writing, bounded reading, one error for every disk failure."""
 
 from __future__ import annotations
 
@@ -16,27 +16,29 @@ from typing import BinaryIO
 
 from apmctl_core.errors import ArtifactError, StoreError
 
-TEMPORARY = ".tmp"  # ending of dot files that are being written; a killed process leaves them behind
-DAMAGED_HINT = "get a fresh copy of it, or remove it with `apmctl rm` and make it again"
+TEMPORARY = ".tmp"  # suffix of dot files and folders that are being written; a killed process leaves them behind
+DAMAGED_HINT = "get a fresh copy of it, or remove it with `rm` and make it again"
 
-# No links, and no waiting for whoever may write into a pipe; Windows has neither flag.
+# Never follow a link or wait for the writer of a pipe; Windows has neither flag.
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
+_RESUME = "free some space, then rerun the same command to resume"
+_PERMISSIONS = "change its permissions, or choose another `store`"
 _CAUSES = {
-    errno.ENOSPC: ("the disk is full", "make space; the same command then goes on where it stopped"),
-    errno.EDQUOT: ("your quota is used up", "make space; the same command then goes on where it stopped"),
-    errno.EFBIG: ("a file would be larger than allowed", "raise `ulimit -f`; the same command then goes on"),
-    errno.EROFS: ("the file system is read-only", "choose another store with --store DIR"),
-    errno.EACCES: ("permission denied", "change its permissions, or choose another store with --store DIR"),
-    errno.EPERM: ("permission denied", "change its permissions, or choose another store with --store DIR"),
-    errno.ENOTDIR: ("not a directory", "choose another store with --store DIR"),
-    errno.ENAMETOOLONG: ("the path is too long", "choose a store with a shorter path, or a shorter name"),
+    errno.ENOSPC: ("the disk is full", _RESUME),
+    errno.EDQUOT: ("your quota is used up", _RESUME),
+    errno.EFBIG: ("a file would be larger than allowed", "raise `ulimit -f`, then rerun the same command to resume"),
+    errno.EROFS: ("the file system is read-only", "choose another `store`"),
+    errno.EACCES: ("permission denied", _PERMISSIONS),
+    errno.EPERM: ("permission denied", _PERMISSIONS),
+    errno.ENOTDIR: ("not a directory", "choose another `store`"),
+    errno.ENAMETOOLONG: ("the path is too long", "choose a `store` with a shorter path, or a shorter `name`"),
 }
 
 
 def store_error(error: OSError, path: Path, doing: str) -> StoreError:
-    """The StoreError that says in a user's words what the system refused to do with `path`."""
-    cause, hint = _CAUSES.get(error.errno or 0, (error.strerror or str(error), "check the disk that the store is on"))
+    """The StoreError that says in plain words what the system refused to do with `path`."""
+    cause, hint = _CAUSES.get(error.errno or 0, (error.strerror or str(error), "check the disk"))
     return StoreError(f"cannot {doing} {path}: {cause}", hint)
 
 
@@ -55,14 +57,14 @@ def atomic(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
 
     What was at `path` is kept at `previous` if that is given. Raises StoreError where the disk refuses.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    temporary = _temporary(path)
     with disk_errors(path):
         try:
             with temporary.open("xb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            # Between these two renames only `previous` is there: a reader that misses the one takes the other.
+            # Between these two renames only `previous` exists: a reader that misses the one takes the other.
             if previous is not None and path.exists():
                 path.replace(previous)
             temporary.replace(path)
@@ -72,6 +74,37 @@ def atomic(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
             raise
 
 
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill with flushed files that appears at `path` when the block is done, or not at all.
+
+    A folder that is at `path` already is replaced. Call it with the lock of `path` held. Raises StoreError.
+    """
+    temporary, replaced = _temporary(path), _temporary(path)
+    make_folder(temporary)
+    try:
+        yield temporary
+        sync_folder(temporary)
+        with disk_errors(path):
+            if path.exists():
+                path.rename(replaced)
+            temporary.rename(path)
+        sync_folder(path.parent)
+    finally:
+        for leftover in (temporary, replaced):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+
+
+def sweep(folder: Path, name: str) -> None:
+    """Remove what killed processes left under the temporary names of `name`; call it with its lock held."""
+    for leftover in folder.glob(f".{name}.*"):
+        remove_tree(leftover)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a small file atomically. Raises StoreError."""
     with atomic(path) as file:
@@ -79,7 +112,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents, whoever else may be removing empty ones meanwhile. Raises StoreError."""
+    """Make a folder and its parents, even if another process removes empty ones meanwhile. Raises StoreError."""
     with disk_errors(path, "make"):
         for _ in range(20):
             with contextlib.suppress(FileNotFoundError):
@@ -109,9 +142,9 @@ def sync_file(path: Path) -> None:
 
 @contextlib.contextmanager
 def open_regular(path: Path) -> Iterator[BufferedReader]:
-    """An ordinary file for reading: never a link, a pipe or a device, any of which a stranger may have put there.
+    """An ordinary file for reading: never a link, a pipe or a device, any of which a stranger may have planted.
 
-    Raises ArtifactError where it is missing or no ordinary file, StoreError where it cannot be read.
+    Raises ArtifactError where it is missing or not an ordinary file, StoreError where it cannot be read.
     """
     with disk_errors(path, "read"):
         try:
@@ -134,7 +167,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         data = b"" if size > limit else file.read(size + 1)
-    if max(size, len(data)) > limit:  # it may be growing
+    if max(size, len(data)) > limit:  # the file may be growing
         raise ArtifactError(f"{path} is larger than {limit} bytes", DAMAGED_HINT)
     return data
 
@@ -148,7 +181,7 @@ def regular_size(path: Path) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def is_there(path: Path) -> bool:
+def is_file(path: Path) -> bool:
     """Whether an ordinary file is at `path`, which may be any text a user typed."""
     try:
         return path.is_file()
@@ -173,14 +206,14 @@ def sha256_of(path: Path) -> str:
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a folder with its content, or a file; one that is gone already is no error. Raises StoreError."""
+    """Delete a folder with its content, or a file; a missing one is no error. Raises StoreError."""
     with disk_errors(path, "remove"):
         try:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-        except FileNotFoundError:  # somebody else is removing it, too
+        except FileNotFoundError:  # another process is removing it, too
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -211,7 +244,7 @@ def require_space(root: Path, needed: int) -> None:
     if free < needed:
         raise StoreError(
             f"the disk of {root} has {_size(free)} free, {_size(needed)} are needed",
-            "make space, or choose another store with --store DIR",
+            "free some space, or choose another `store`",
         )
 
 

@@ -1,7 +1,9 @@
 """The header of a safetensors file, checked against the file's size and an expectation before anything is allocated.
 
+The library checks a header while it maps the whole file, accepts up to 100 MB of it, and needs torch or numpy. Ours
+bounds it to 1 MB, checks it strictly, and needs neither, so that a run's progress can be read at once.
+
 The layout: 8 bytes with the length n of the header, n bytes of JSON, then the tensors' bytes without a gap.
-Nothing here needs torch, so that a run's progress can be read at once.
 """
 
 from __future__ import annotations
@@ -36,10 +38,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Header:
-    """What a safetensors file says of itself: the tensors' dtypes and shapes, and its metadata.
-
-    `begins` has the place of each tensor's first byte in the file.
-    """
+    """The tensors' dtypes and shapes, the metadata, and in `begins` the offset of each tensor's first byte."""
 
     tensors: dict[str, Layout]
     metadata: dict[str, str]
@@ -47,9 +46,9 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The header of a safetensors file, true to the file's size.
+    """The header of a safetensors file, consistent with the file's size.
 
-    Raises ArtifactError where anything about it is wrong, StoreError where it cannot be read.
+    Raises ArtifactError where anything in it is wrong, StoreError where it cannot be read.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -60,7 +59,7 @@ def read_header(path: Path) -> Header:
     values = parse_object(text, f"the header of {path}")
     metadata = values.pop(METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise _damaged(path, "its metadata are not texts")
+        raise _damaged(path, "its metadata is not text")
     tensors = {name: _layout(entry, name, path) for name, entry in values.items()}
     _check_offsets(values, size - 8 - length, path)
     begins = {name: 8 + length + entry["data_offsets"][0] for name, entry in values.items()}
@@ -73,16 +72,16 @@ def check_layout(header: Header, expected: Mapping[str, Layout], path: Path) -> 
     Raises ArtifactError for tensors that are missing or too many, and for other dtypes or shapes.
     """
     if sorted(header.tensors) != sorted(expected):
-        odd = sorted(set(header.tensors) ^ set(expected))[0][:100]
-        problem = "has an unknown" if odd in header.tensors else "lacks the"
-        raise ArtifactError(f"{path} {problem} tensor {odd!r}", DAMAGED_HINT)
+        name = sorted(set(header.tensors) ^ set(expected))[0]
+        problem = "has an unknown" if name in header.tensors else "lacks the"
+        raise ArtifactError(f"{path} {problem} tensor {name[:100]!r}", DAMAGED_HINT)
     sizes: dict[str, int] = {}
     for name, want in expected.items():
-        found = header.tensors[name]
+        layout = header.tensors[name]
         dtypes = (want.dtype,) if isinstance(want.dtype, str) else want.dtype
-        if found.dtype not in dtypes or not _fits(found.shape, want.shape, sizes):
+        if layout.dtype not in dtypes or not _fits(layout.shape, want.shape, sizes):
             raise ArtifactError(
-                f"{path}: {name!r} is {found.dtype} {list(found.shape)}, not {'/'.join(dtypes)} {list(want.shape)}",
+                f"{path}: {name!r} is {layout.dtype} {list(layout.shape)}, not {'/'.join(dtypes)} {list(want.shape)}",
                 DAMAGED_HINT,
             )
     return sizes
@@ -92,7 +91,7 @@ def _damaged(path: Path, problem: str) -> ArtifactError:
     return ArtifactError(f"{path} is damaged: {problem}", DAMAGED_HINT)
 
 
-def _is_sizes(value: Any, most: int) -> bool:
+def _are_sizes(value: Any, most: int) -> bool:
     return isinstance(value, list) and len(value) <= most and all(type(n) is int and 0 <= n < 2**48 for n in value)
 
 
@@ -102,8 +101,8 @@ def _layout(entry: Any, name: str, path: Path) -> Layout:
         and sorted(entry) == ["data_offsets", "dtype", "shape"]
         and isinstance(entry["dtype"], str)
         and entry["dtype"] in ITEM_SIZES
-        and _is_sizes(entry["shape"], 8)
-        and _is_sizes(entry["data_offsets"], 2)
+        and _are_sizes(entry["shape"], 8)
+        and _are_sizes(entry["data_offsets"], 2)
         and len(entry["data_offsets"]) == 2
     )
     if not ok:
@@ -124,10 +123,10 @@ def _check_offsets(values: dict[str, Any], total: int, path: Path) -> None:
         raise _damaged(path, "it is not as long as its header says")
 
 
-def _fits(found: Dims, want: Dims, sizes: dict[str, int]) -> bool:
-    if len(found) != len(want):
+def _fits(shape: Dims, want: Dims, sizes: dict[str, int]) -> bool:
+    if len(shape) != len(want):
         return False
-    for n, w in zip(found, want, strict=True):
+    for n, w in zip(shape, want, strict=True):
         assert isinstance(n, int)
         size = sizes.setdefault(w, n) if isinstance(w, str) else w
         if n != size or n == 0:

@@ -1,10 +1,10 @@
-"""One process at a time for each (kind, id): a file lock, and beside it a note that says who holds it.
+"""One process at a time for each key: a file lock, and beside it a note that says who holds it.
 
-The kernel drops the lock of a process that dies, so a dead holder on this machine is taken over at once. A file
-system that is shared over a network may keep the lock from the other machines' sight: there the note counts, and the
-holder is believed to be alive until the note is gone.
+The kernel drops the lock of a process that dies, so another process on this machine takes it over at once. A network
+file system may hide the lock from other machines: there the note counts, and its owner is taken to be alive until the
+note is gone.
 
-Lock files are opened, taken and removed only under one guard lock, which is held for moments. So nobody can hold a
+Lock files are opened, taken and removed only under one guard lock, which is held for moments. So no process can hold a
 file that another has just unlinked, and files of finished runs need not be kept.
 """
 
@@ -55,10 +55,10 @@ class Owner:
 
     @property
     def alive(self) -> bool:
-        """Whether the process still runs, as far as can be told without asking for its lock."""
-        found = None if self.foreign else _start_of(self.pid)
+        """Whether the process still runs, as far as can be told without trying its lock."""
+        started = None if self.foreign else _start_of(self.pid)
         # Another process may have the number by now; a corrected clock moves the start a little.
-        return self.foreign or (found is not None and abs(found - self.started) < _CLOCK_S)
+        return self.foreign or (started is not None and abs(started - self.started) < _CLOCK_S)
 
     def __str__(self) -> str:
         where = f" on {self.host}" if self.foreign else ""
@@ -92,22 +92,23 @@ def hold(
     wait: bool = True,
     emit: Emit = silent,
     tick: Callable[[], None] | None = None,
-    hint: str = "wait for it to end, or run without --no-wait",
+    hint: str = "wait for it to end, or set `wait`",
 ) -> Iterator[None]:
-    """Hold the lock `key` of the lock folder for the block; `name` is what the run is called in messages.
+    """Hold the lock `key` of the lock folder for the block; `name` says in messages what the holder works on.
 
-    While another process holds it: says so in a Note and waits, calling `tick` now and then (it may raise), or with
-    `wait=False` raises StoreError with `hint` at once. Also raises StoreError where the folder cannot be written.
+    While another process holds it, this emits a Note and waits, calling `tick` now and then (it may raise); with
+    `wait=False` it raises StoreError with `hint` at once. Also raises StoreError where the folder cannot be written.
     """
     lock = _Lock(_Paths(folder, key), name)
-    said: Owner | None = None
+    announced: Owner | str = ""
     try:
         while not lock.attempt():
+            owner = lock.owner or "another process"
             if not wait:
-                raise _busy(lock, hint)
-            if said is None or said != lock.other:
-                said = lock.other
-                emit(Note(text=f"waiting for {said or 'another process'} to finish {name}{_advice(lock)}"))
+                raise StoreError(f"{name} is locked by {owner}", hint + lock.advice)
+            if owner != announced:
+                announced = owner
+                emit(Note(text=f"waiting for {owner} to finish {name}{lock.advice}"))
             if tick is not None:
                 tick()
             time.sleep(POLL_S)
@@ -128,7 +129,7 @@ def owner_of(folder: Path, key: str) -> Owner | None:
 
 
 def is_left(folder: Path, key: str) -> bool:
-    """Whether there are files of a lock, held or not."""
+    """Whether files of a lock exist, held or not."""
     paths = _Paths(folder, key)
     return paths.lock.exists() or paths.note.exists()
 
@@ -139,29 +140,25 @@ def running(folder: Path, key: str) -> bool:
     return owner is not None and owner.alive
 
 
-def _busy(lock: _Lock, hint: str) -> StoreError:
-    return StoreError(f"{lock.name} is in the hands of {lock.other or 'another process'}", hint + _advice(lock))
-
-
-def _advice(lock: _Lock) -> str:
-    if lock.other is None or not lock.other.foreign:
-        return ""
-    return f"; if that process is dead, delete {lock.paths.note}"
-
-
 class _Lock:
     def __init__(self, paths: _Paths, name: str) -> None:
         self.paths = paths
         self.name = name
-        self.other: Owner | None = None  # who holds it, after an attempt in vain
+        self.owner: Owner | None = None  # who holds it, after a failed attempt
         self._held: BaseFileLock | None = None
+
+    @property
+    def advice(self) -> str:
+        """What to do about a holder on another machine, which may be dead."""
+        foreign = self.owner is not None and self.owner.foreign
+        return f"; if that process is dead, delete {self.paths.note}" if foreign else ""
 
     def attempt(self) -> bool:
         """Take the lock if it is free, and leave a note."""
         make_folder(self.paths.folder)
         with shielded(), _guard(self.paths), disk_errors(self.paths.lock, "lock"):
-            self.other = owner_of(self.paths.folder, self.paths.key)
-            if self.other is not None and self.other.foreign:
+            self.owner = owner_of(self.paths.folder, self.paths.key)
+            if self.owner is not None and self.owner.foreign:
                 return False
             self._held = _take(self.paths.lock)
             if self._held is None:
@@ -171,7 +168,7 @@ class _Lock:
         return True
 
     def release(self) -> None:
-        """Give the lock back if it is held, and remove its files; on a disk that refuses they stay, harmlessly."""
+        """Give the lock back if it is held, and remove its files; files that the disk keeps do no harm."""
         if self._held is None:
             return
         with shielded():
@@ -196,10 +193,10 @@ def _guard(paths: _Paths) -> Iterator[None]:
         except Timeout as e:
             raise StoreError(
                 f"{paths.guard} has been locked for {_GUARD_S:.0f} s",
-                "a process that uses this store hangs: end it and try again",
+                "a process that uses this folder hangs: stop it and try again",
             ) from e
         except NotImplementedError as e:
-            raise StoreError(f"the file system of {paths.folder} has no locks", "choose another --store DIR") from e
+            raise StoreError(f"the file system of {paths.folder} has no locks", "choose another `store`") from e
     try:
         yield
     finally:
@@ -218,9 +215,9 @@ def _take(path: Path) -> BaseFileLock | None:
 
 
 def _sweep(own: _Paths) -> None:
-    """Remove what processes left that died: at once with this key, or long ago with one that nobody came back to.
+    """Remove what dead processes left behind: this key's files at once, those of other keys after an hour.
 
-    Under the guard only, which is held while notes are written.
+    Only under the guard, which is held while notes are written.
     """
     for path in own.folder.glob(f".*{TEMPORARY}"):
         with contextlib.suppress(OSError):

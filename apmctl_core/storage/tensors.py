@@ -1,14 +1,15 @@
-"""Tensors on disk: safetensors, written by us so that bytes, modes and flushing are known, read into memory once.
+"""Tensors on disk, as safetensors, by our own reader and writer.
 
-The same tensors give the same bytes: they are sorted, and nothing else is written. What is read is first checked by
-its header (see header.py), so that nothing is allocated for a file that is not what it should be.
+The library maps a file to read it, so that its pages count beside the tensors, and has no reading in pieces; ours reads
+straight into the tensors, after the header is checked (see header.py). The library's bytes, modes and flushing are its
+own affair; ours gives the same bytes for the same tensors, atomically.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -41,7 +42,7 @@ def write(
     *,
     previous: Path | None = None,
 ) -> None:
-    """Write tensors (any device) atomically; what was at `path` is kept at `previous` if that is given.
+    """Write tensors (any device) atomically; a file that was at `path` is kept at `previous` if that is given.
 
     Raises StoreError where the disk refuses, ValueError for a dtype that the format lacks.
     """
@@ -65,7 +66,6 @@ def read(
     if expected is not None:
         check_layout(header, expected, path)
     tensors = {}
-    # Straight into tensors of their own: the library maps the file, whose pages would count beside the copy.
     with open_regular(path) as file:
         for name, layout in header.tensors.items():
             tensors[name] = torch.empty(list(map(int, layout.shape)), dtype=_DTYPES[str(layout.dtype)])
@@ -78,9 +78,10 @@ def read(
 
 
 def pieces(path: Path, name: str, rows: int = 0) -> Iterator[Tensor]:
-    """One tensor of a file in pieces of its first dimension, so that its size bounds no one's memory.
+    """One tensor of a file in pieces along its first dimension, for tensors larger than memory.
 
-    `rows` a piece, or as many as fit into 8 MB. Raises ArtifactError where the file is damaged or lacks the tensor.
+    Each piece has `rows` rows, or as many as fit into 8 MB. Raises ArtifactError for a file that is damaged or lacks
+    the tensor.
     """
     header = read_header(path)
     if name not in header.tensors:
@@ -102,7 +103,7 @@ def pieces(path: Path, name: str, rows: int = 0) -> Iterator[Tensor]:
 def check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
     """Raise ArtifactError where a tensor holds a NaN or an infinity."""
     for name, tensor in tensors.items():
-        # In pieces, since the check makes tensors of the size of what it is given.
+        # In pieces, since the check allocates as much as it is given.
         pieces = tensor.reshape(-1).split(PIECE_BYTES // tensor.element_size())
         if tensor.is_floating_point() and not all(bool(torch.isfinite(piece).all()) for piece in pieces):
             raise ArtifactError(f"{what}: {name!r} holds numbers that are not finite", DAMAGED_HINT)
@@ -131,18 +132,12 @@ def dtype_name(tensor: Tensor) -> str:
 
 def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     entries: dict[str, object] = {METADATA: dict(sorted(metadata.items()))} if metadata else {}
-    for name, begin, end in _offsets(tensors.items()):
-        tensor = tensors[name]
+    end = 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + tensor.nbytes
         entries[name] = {"dtype": dtype_name(tensor), "shape": list(tensor.shape), "data_offsets": [begin, end]}
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     if len(text) > MAX_HEADER:
         raise ValueError(f"{len(text)} bytes of names and metadata are too many for one file")
     return text
-
-
-def _offsets(tensors: Iterable[tuple[str, Tensor]]) -> Iterable[tuple[str, int, int]]:
-    position = 0
-    for name, tensor in tensors:
-        begin, position = position, position + tensor.numel() * ITEM_SIZES[dtype_name(tensor)]
-        yield name, begin, position

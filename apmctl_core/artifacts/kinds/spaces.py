@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from apmctl_core.artifacts.manifest import Manifest
-from apmctl_core.data.preprocessing import Preprocessing
+from apmctl_core.data.preprocessing import Preprocessing, layouts
 from apmctl_core.errors import ArtifactError
 from apmctl_core.storage import tensors as io
 from apmctl_core.storage.files import DAMAGED_HINT
-from apmctl_core.storage.header import Layout, check_layout, read_header
+from apmctl_core.storage.header import check_layout, read_header
 
 FILE = "preprocessing.safetensors"
-
-
-def layouts(kind: str, shape: tuple[int, int, int]) -> dict[str, Layout]:
-    """Names, dtypes and shapes of a preprocessing's tensors for images (C, H, W)."""
-    if kind == "standard":
-        return {"mean": Layout("F32", (shape[0],)), "std": Layout("F32", (shape[0],))}
-    d = math.prod(shape)
-    return {"mean": Layout("F32", (d,)), "matrix": Layout("F32", (d, d)), "inverse": Layout("F32", (d, d))}
 
 
 def save_preprocessing(folder: Path, preprocessing: Preprocessing) -> None:

@@ -189,7 +189,7 @@ def test_a_store_that_is_no_folder_is_an_error(tmp_path: Path, where: str) -> No
     (root / where).write_text("x")
     with pytest.raises(StoreError, match="not a directory") as caught:
         Store(root).list()
-    assert "--store" in caught.value.hint
+    assert "`store`" in caught.value.hint
     with pytest.raises(StoreError), Store(root).workspace("set", "x", "a" * 12) as work:
         work.log({})
 
@@ -270,7 +270,7 @@ def test_what_is_being_worked_on_is_not_removed(store: Store, make: Make) -> Non
         work.save_state("s", {}, {})
         (run,) = store.runs()
         assert run.running
-        with pytest.raises(StoreError, match="in the hands of process") as caught:
+        with pytest.raises(StoreError, match="locked by process") as caught:
             store.remove(run)
         assert "stop it" in caught.value.hint
     (run,) = store.runs()

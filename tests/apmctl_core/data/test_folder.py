@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from apmctl_core.data import load
-from apmctl_core.data.listing import list_files
+from apmctl_core.data.walk import list_files
 from apmctl_core.errors import DataError, StoreError
 from tests.apmctl_core.data.makers import Log, folder, image, pixels
 
@@ -90,7 +90,7 @@ def test_images_of_several_sizes_need_a_resolution(tmp_path: Path, cache: Path) 
     image(1, size=(12, 9)).save(root / "b" / "odd.png")
     with pytest.raises(DataError, match=r"b/odd\.png is 12x9, the first image is 8x8") as caught:
         load(str(root), cache)
-    assert "--resolution 32" in caught.value.hint
+    assert "`data.resolution`" in caught.value.hint
     assert load(str(root), cache, resolution=6).shape == (3, 6, 6)
 
 
@@ -121,7 +121,7 @@ def test_an_empty_test_class_folder_is_named(tmp_path: Path, cache: Path) -> Non
 def test_a_test_class_without_training_images_is_refused(tmp_path: Path, cache: Path) -> None:
     folder(tmp_path / "set" / "train", {"a": 3, "b": 3})
     folder(tmp_path / "set" / "test", {"a": 3, "z": 1})
-    with pytest.raises(DataError, match="is of class 'z', of which there are no training images"):
+    with pytest.raises(DataError, match="is of class 'z', which has no training images"):
         load(str(tmp_path / "set"), cache)
 
 
@@ -211,9 +211,9 @@ def test_a_file_that_vanishes_while_decoding_is_named(tmp_path: Path, cache: Pat
 
     from apmctl_core.data.build import build, choose_format
     from apmctl_core.data.labels import assemble
-    from apmctl_core.data.sources.local import open_local
+    from apmctl_core.formats.registry import open_local
 
-    data = assemble(open_local(list_files(root), "set", None, emit), emit)
+    data = assemble(open_local(list_files(root), None, emit), emit)
     fmt = choose_format(data.parts[0].rows, None, None)
     (root / "b" / "001.png").unlink()
     cache.mkdir()

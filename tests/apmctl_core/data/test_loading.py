@@ -8,15 +8,19 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from apmctl_core.data import KNOWN, find_cached, find_fingerprint, load, release
-from apmctl_core.data.cache import ArrayWriter, require_space
+from apmctl_core.data.cache import ArrayWriter
 from apmctl_core.data.labels import held_out
+from apmctl_core.data.request import parse
 from apmctl_core.errors import ConfigError, DataError, StoreError
+from apmctl_core.storage.locks import hold
 from tests.apmctl_core.data.makers import Log, folder, parquet, rows
 
 # A change of these numbers changes every result on digits: bump the cache's version and say so in the changelog.
@@ -60,6 +64,18 @@ def test_a_second_load_reads_the_cache_without_decoding(tmp_path: Path) -> None:
     assert before == {p: p.stat().st_mtime_ns for p in only(tmp_path).iterdir()}
 
 
+@pytest.mark.parametrize(
+    ("name", "resolution", "key"),
+    [
+        ("digits", None, "digits-207aa3a71613fe99"),
+        ("cifar10", None, "cifar10-8f52092409b16776"),
+        ("imagenet-1k", 32, "imagenet-1k-35fdafeab79b1510"),
+    ],
+)
+def test_caches_of_earlier_versions_keep_their_keys(name: str, resolution: int | None, key: str) -> None:
+    assert parse(name, None, resolution).key == key
+
+
 def test_find_cached_finds_only_what_was_loaded(tmp_path: Path) -> None:
     assert find_cached("digits", tmp_path) is None and not any(tmp_path.iterdir())
     data = load("digits", tmp_path)
@@ -98,7 +114,7 @@ def test_resolution_scales_and_is_a_set_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("resolution", [0, -1, 100_000])
 def test_a_senseless_resolution_is_refused(tmp_path: Path, resolution: int) -> None:
-    with pytest.raises(ConfigError, match="--resolution"):
+    with pytest.raises(ConfigError, match=r"`data\.resolution`"):
         load("digits", tmp_path, resolution=resolution)
 
 
@@ -122,9 +138,9 @@ def test_a_malformed_hub_name_is_refused_without_network(tmp_path: Path, name: s
 
 
 def test_data_option_goes_only_with_sets_that_lie_elsewhere(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--data"):
+    with pytest.raises(ConfigError, match="`data_path`"):
         load("digits", tmp_path, path=tmp_path)
-    with pytest.raises(ConfigError, match="--data"):
+    with pytest.raises(ConfigError, match="`data_path`"):
         load("./pictures", tmp_path, path=tmp_path)
 
 
@@ -211,23 +227,36 @@ def test_threads_that_load_the_same_set_decode_it_once(tmp_path: Path) -> None:
     assert sum(p.done == p.total for p in log.progress) == 1
 
 
+def test_waiting_for_another_process_is_announced(tmp_path: Path) -> None:
+    log = Log()
+    thread = threading.Thread(target=lambda: load("digits", tmp_path, emit=log))
+    with hold(tmp_path / "data", parse("digits", None, None).key, "decoding digits"):
+        thread.start()
+        time.sleep(1)
+        assert find_cached("digits", tmp_path) is None
+    thread.join(20)
+    assert f"waiting for process {os.getpid()}" in log.notes and "to finish decoding digits" in log.notes
+    assert find_cached("digits", tmp_path) is not None
+
+
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_cache_without_permission_is_a_store_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(StoreError, match="cannot write"):
+    with pytest.raises(StoreError, match="cannot make"):
         load("digits", tmp_path)
 
 
 def test_a_cache_that_is_a_file_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("in the way")
-    with pytest.raises(StoreError, match="cannot write"):
+    with pytest.raises(StoreError, match="cannot make"):
         load("digits", tmp_path / "cache")
 
 
-def test_space_is_checked_before_decoding(tmp_path: Path) -> None:
-    require_space(tmp_path, 1)
-    with pytest.raises(StoreError, match="GB left"):
-        require_space(tmp_path, 1 << 60)
+def test_space_is_checked_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1_000_000))
+    with pytest.raises(StoreError, match=r"has 1 MB free, 1 MB are needed"):
+        load("digits", tmp_path)
+    assert find_cached("digits", tmp_path) is None
 
 
 def test_a_full_disk_is_a_store_error() -> None:
@@ -235,7 +264,7 @@ def test_a_full_disk_is_a_store_error() -> None:
         pytest.skip("no /dev/full")
     with (
         ArrayWriter(Path("/dev/full"), (1 << 20,), "uint8") as writer,
-        pytest.raises(StoreError, match="No space left"),
+        pytest.raises(StoreError, match="the disk is full"),
     ):
         writer.append(np.zeros(1 << 20, dtype=np.uint8))
         writer.finish()

@@ -33,9 +33,9 @@ def test_every_image_can_be_drawn() -> None:
 
 
 def test_a_class_with_too_few_images_is_named() -> None:
-    with pytest.raises(DataError, match="class 'frog' has 3 images, --ipc 5 asks for more") as caught:
+    with pytest.raises(DataError, match=r"class 'frog' has 3 images, `distill\.ipc` 5 asks for more") as caught:
         stratified_sample(np.repeat([0, 1], [9, 3]), 5, np.random.default_rng(0), ("cat", "frog"))
-    assert caught.value.hint == "use --ipc 3 or less"
+    assert caught.value.hint == "set `distill.ipc` to 3 or less"
 
 
 def test_a_class_without_images_is_named() -> None:

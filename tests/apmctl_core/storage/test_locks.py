@@ -105,11 +105,11 @@ def test_the_lock_of_a_killed_process_is_taken_over_at_once(store: Store) -> Non
 def test_who_does_not_wait_is_told_who_works_and_what_to_do(store: Store) -> None:
     with store.workspace("set", "x", ID):
         began = time.monotonic()
-        with pytest.raises(StoreError, match=f"set other@{ID} is in the hands of process {os.getpid()}") as caught:  # noqa: SIM117
+        with pytest.raises(StoreError, match=f"set other@{ID} is locked by process {os.getpid()}") as caught:  # noqa: SIM117
             with store.workspace("set", "other", ID, wait=False):
                 pass
         assert time.monotonic() - began < 2
-        assert "--no-wait" in caught.value.hint
+        assert "`wait`" in caught.value.hint
 
 
 def test_who_waits_says_so_once_and_then_goes_on(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -13,10 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from apmctl_core.data.columns import Columns, concat, detect, label_values, payloads
+from apmctl_core.data.listing import Listing
 from apmctl_core.data.rows import Payload, Rows, Source
-from apmctl_core.data.spec import Spec
+from apmctl_core.data.spec import DatasetSpec
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Note
+from apmctl_core.formats.registry import FileFormat, register
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,15 +30,16 @@ _WORDS = {
     "train": "train", "training": "train", "test": "test", "testing": "test",
     "val": "validation", "valid": "validation", "validation": "validation",
 }  # fmt: skip
+_SUFFIXES = frozenset({".parquet"})
 _SPLIT = re.compile(r"(" + "|".join(sorted(_WORDS, key=len, reverse=True)) + r")(?![a-z])")
 
 
 def split_of(path: PurePosixPath) -> str | None:
     """train, test or validation after the first word of a file's name, else of its folder's name."""
     for name in (path.name, path.parent.name):
-        found = _SPLIT.match(name.lower())
-        if found:
-            return _WORDS[found[1]]
+        match = _SPLIT.match(name.lower())
+        if match:
+            return _WORDS[match[1]]
     return None
 
 
@@ -68,45 +72,32 @@ def _configuration(path: PurePosixPath) -> str:
     return str(path.parent.parent if own_folder else path.parent)
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
-    reason = " ".join(str(error).split())[:160]
-    return DataError(f"{path} is not a sound parquet file: {reason}", "download it again")
-
-
-def _open(path: Path) -> pq.ParquetFile:
+@contextlib.contextmanager
+def _open(path: Path, column: str = "") -> Iterator[pq.ParquetFile]:
+    """An open file that has the column, if one is given; errors of pyarrow in the block mean that it is damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         # Without pre-buffering a row group is streamed and need not fit into memory.
-        return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+            if column and column not in file.schema_arrow.names:
+                raise DataError(f"{path} has no column '{column}'", "all files need the same columns")
+            yield file
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+        reason = " ".join(str(error).split())[:160]
+        raise DataError(f"{path} is not a sound parquet file: {reason}", "download it again") from error
 
 
 def _read_labels(path: Path, column: str) -> pa.ChunkedArray:
-    import pyarrow as pa
-
-    try:
-        with _open(path) as file:
-            if column not in file.schema_arrow.names:
-                raise DataError(f"{path} has no column '{column}'", "all files need the same columns")
-            return file.read([column]).column(column)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+    with _open(path, column) as file:
+        return file.read([column]).column(column)
 
 
 def _images(path: Path, column: str) -> Iterator[list[Payload]]:
-    import pyarrow as pa
-
-    try:
-        with _open(path) as file:
-            if column not in file.schema_arrow.names:
-                raise DataError(f"{path} has no column '{column}'", "all files need the same columns")
-            for batch in file.iter_batches(BATCH, columns=[column], use_threads=False):
-                yield payloads(batch.column(0))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+    with _open(path, column) as file:
+        for batch in file.iter_batches(BATCH, columns=[column], use_threads=False):
+            yield payloads(batch.column(0))
 
 
 @dataclass(frozen=True)
@@ -136,19 +127,24 @@ def _rows(files: _Files, labels: np.ndarray, column: str) -> Rows:
     return Rows(labels, lambda: files.batches(column), files.where)
 
 
-def open_parquet(root: Path, paths: Sequence[PurePosixPath], spec: Spec | None, emit: Emit) -> Source:
-    """Open parquet files below `root`, told apart by their names (train-*, test-*, val*, valid*).
+def open_parquet(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Source:
+    """Open parquet files, whose names tell the splits apart (train-*, test-*, val*, valid*).
 
-    The class names of `datasets`' metadata are used where they are; else text labels, sorted, or the numbers. Raises
-    DataError for damaged files, missing columns and missing splits.
+    Classes are named by the metadata of `datasets` if there is any; else by the text labels, sorted, or the numbers.
+    Raises DataError for damaged files, missing columns and missing splits.
     """
-    groups = group_splits(paths, emit)
+    root, groups = listing.root, group_splits(listing.with_suffix(_SUFFIXES), emit)
     with _open(root / groups["train"][0]) as first:
         columns = detect(first.schema_arrow, spec)
-    wanted = [word for word in ("test", "validation") if word in groups]
+    tests = [word for word in ("test", "validation") if word in groups]
     if spec is not None and "validation" in spec.test_splits:  # its own test split has no labels
-        wanted.reverse()
-    opened = [_split(root, groups[word], columns) for word in ("train", *wanted)]
-    values, names = label_values([labels for _, labels in opened], columns.label, columns.names)
-    rows = [_rows(files, labels, columns.image) for (files, _), labels in zip(opened, values, strict=True)]
+        tests.reverse()
+    splits = [_split(root, groups[word], columns) for word in ("train", *tests)]
+    values, names = label_values([labels for _, labels in splits], columns.label, columns.names)
+    rows = [_rows(files, labels, columns.image) for (files, _), labels in zip(splits, values, strict=True)]
     return Source(rows[0], tuple(rows[1:]), names, f"parquet in {root}")
+
+
+register(
+    FileFormat(name="parquet", open=open_parquet, suffixes=_SUFFIXES, single_file=True, order=10, holds="parquet files")
+)

@@ -15,7 +15,7 @@ import numpy as np
 from apmctl_core.data.columns import Columns, concat, detect, label_values, payloads
 from apmctl_core.data.request import Hub
 from apmctl_core.data.rows import Payload, Rows, Source
-from apmctl_core.data.spec import Spec
+from apmctl_core.data.spec import DatasetSpec
 from apmctl_core.errors import ApmError, DataError, NetworkError
 from apmctl_core.events import Emit, Note
 from apmctl_core.network.clients import bounded, chain, is_network, listening, shown
@@ -106,7 +106,7 @@ def _download(hub: Hub, emit: Emit) -> tuple[Any, str | None]:
         raise translate(error, hub.repo) from error
 
 
-def choose_splits(names: list[str], spec: Spec | None) -> tuple[str, list[str]]:
+def choose_splits(names: list[str], spec: DatasetSpec | None) -> tuple[str, list[str]]:
     """The training split and the candidates for testing, the best first. Raises DataError without a training split."""
     train = "train" if "train" in names else names[0] if len(names) == 1 else None
     if train is None:
@@ -136,7 +136,7 @@ def _rows(split: Any, labels: np.ndarray, columns: Columns, what: str) -> Rows:
     return Rows(labels, _batches(split, columns.image, folder), lambda i: f"image {i} of {what}")
 
 
-def open_hub(hub: Hub, spec: Spec | None, emit: Emit) -> Source:
+def open_hub(hub: Hub, spec: DatasetSpec | None, emit: Emit) -> Source:
     """Download a data set with `datasets` and open it; it stays in the cache of `datasets`.
 
     Raises NetworkError if the Hub cannot be reached or refuses, DataError if there is no such data set or it has no

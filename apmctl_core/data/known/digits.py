@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from apmctl_core.data.rows import Rows, Source, in_batches
+from apmctl_core.data.spec import DatasetSpec, register
 from apmctl_core.errors import DataError
 
 
@@ -21,3 +22,6 @@ def open_digits() -> Source:
     labels = np.asarray(bunch.target, dtype=np.int64)
     rows = Rows(labels, in_batches(list(images)), lambda i: f"image {i} of digits")
     return Source(rows, (), tuple(str(n) for n in bunch.target_names), "scikit-learn")
+
+
+register(DatasetSpec(name="digits", open=open_digits, shape=(1, 8, 8), num_classes=10, train=1438, test=359))

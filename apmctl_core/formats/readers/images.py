@@ -8,13 +8,16 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from apmctl_core.data.listing import IMAGE_SUFFIXES, Listing
+from apmctl_core.data.listing import Listing
 from apmctl_core.data.rows import Payload, Rows, Source, in_batches
+from apmctl_core.data.spec import DatasetSpec
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Note
+from apmctl_core.formats.registry import FileFormat, register
 
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 _TEST = ("test", "val", "valid", "validation")
-_LAYOUT = "it should have a folder of images for each class, or train/ and test/ with such folders"
+_LAYOUT = "a folder of images for each class, or train/ and test/ with such folders"
 
 Grouped = dict[str, list[PurePosixPath]]
 
@@ -26,7 +29,7 @@ def _group(listing: Listing, below: PurePosixPath) -> Grouped:
     for folder in listing.folders:
         if len(folder.parts) == depth + 1 and folder.parent == below:
             groups[folder.name] = []
-    for path in listing.with_suffix(IMAGE_SUFFIXES):
+    for path in listing.with_suffix(_SUFFIXES):
         if path.parts[:depth] == below.parts and len(path.parts) > depth + 1:
             groups[path.parts[depth]].append(path)
     return dict(sorted(groups.items()))
@@ -34,10 +37,10 @@ def _group(listing: Listing, below: PurePosixPath) -> Grouped:
 
 def _check(groups: Grouped, folder: Path) -> None:
     if not groups:
-        raise DataError(f"{folder} has no class folders", _LAYOUT)
+        raise DataError(f"{folder} has no class folders", f"it should have {_LAYOUT}")
     empty = [name for name, paths in groups.items() if not paths]
     if len(empty) == len(groups):
-        raise DataError(f"there are no images in the class folders of {folder}", _LAYOUT)
+        raise DataError(f"there are no images in the class folders of {folder}", f"it should have {_LAYOUT}")
     if empty:
         raise DataError(f"class folder {folder / empty[0]} has no images", "remove it, or add images to it")
 
@@ -52,11 +55,11 @@ def _rows(listing: Listing, groups: Grouped, names: Sequence[str]) -> Rows:
     return Rows(labels, in_batches(payloads), lambda i: str(payloads[i]))
 
 
-def open_images(listing: Listing, emit: Emit) -> Source:
+def open_images(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Source:  # noqa: ARG001
     """Open a folder in torchvision's ImageFolder layout; classes are the folders, sorted by name.
 
     Without a folder for testing (test, val, valid or validation, the first that has class folders) a fixed fifth of
-    the images is tested on. Raises DataError for a layout that is none, or a class without images.
+    the images is tested on. Raises DataError for another layout, or a class without images.
     """
     train_folder = PurePosixPath("train") if PurePosixPath("train") in listing.folders else PurePosixPath()
     train = _group(listing, train_folder)
@@ -77,3 +80,6 @@ def open_images(listing: Listing, emit: Emit) -> Source:
         tuple(names),
         f"images in {listing.root}",
     )
+
+
+register(FileFormat(name="images", open=open_images, suffixes=_SUFFIXES, order=90, holds=_LAYOUT))

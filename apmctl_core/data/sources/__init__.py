@@ -1,1 +1,0 @@
-"""Where images come from, one module each; each opens to a `rows.Source`."""
