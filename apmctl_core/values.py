@@ -33,6 +33,12 @@ class Task:
         """Bytes of an image in float32."""
         return 4 * math.prod(self.shape)
 
+    @property
+    def preprocessing_bytes(self) -> int:
+        """Bytes of what brings images into the space of the networks, as it is kept."""
+        pixels = math.prod(self.shape)
+        return 4 * (2 * pixels**2 + pixels) if self.preprocessing == "zca" else 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherPool:

@@ -26,6 +26,10 @@ from apmctl_core.machine.cost import Cost
 from apmctl_core.models import NetworkSize, size_of
 from apmctl_core.values import Task
 
+# On the disk, a state takes its bytes three times: the newest, the one before, and the one that is being written.
+GENERATIONS = 3
+OVERHEAD = 1 << 20  # manifest, history, contact sheet, headers
+
 
 @dataclass(frozen=True, kw_only=True)
 class Located:

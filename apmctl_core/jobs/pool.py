@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from apmctl_core.artifacts.kinds.pools import save_pool
 from apmctl_core.data.preprocessing import fit
-from apmctl_core.jobs.disk import GENERATIONS, OVERHEAD, preprocessing_bytes
-from apmctl_core.jobs.job import Job
+from apmctl_core.jobs.job import GENERATIONS, OVERHEAD, Job
 from apmctl_core.jobs.recipes import artifact_name
 from apmctl_core.jobs.work import Product, Work, described
 from apmctl_core.machine.cost import Cost
@@ -32,7 +31,7 @@ class PoolJob(Job):
         """Training; each finished teacher is a state first and a file in the end, the running one has its momentum."""
         weights = self.size.weight_bytes
         states = 2 * self.recipe.teachers.count * weights + GENERATIONS * 2 * weights
-        disk = states + preprocessing_bytes(self.task) + OVERHEAD
+        disk = states + self.task.preprocessing_bytes + OVERHEAD
         return teachers.cost(self.recipe.teachers, self.task, self.size).on_disk(disk)
 
     def describe(self) -> str:

@@ -9,8 +9,7 @@ from apmctl_core.artifacts.kinds.reports import Report, save_report
 from apmctl_core.artifacts.kinds.sets import load_set
 from apmctl_core.config import ModelConfig
 from apmctl_core.evaluation.evaluate import cost, evaluate
-from apmctl_core.jobs.disk import OVERHEAD
-from apmctl_core.jobs.job import Job, Located
+from apmctl_core.jobs.job import OVERHEAD, Job, Located
 from apmctl_core.jobs.work import Product, Work
 from apmctl_core.machine.cost import Cost
 from apmctl_core.models import size_of

@@ -12,8 +12,7 @@ from apmctl_core.artifacts.kinds.pools import load_pool
 from apmctl_core.artifacts.kinds.sets import load_set, save_set
 from apmctl_core.data import Dataset
 from apmctl_core.formats.preview import preview_png
-from apmctl_core.jobs.disk import GENERATIONS, OVERHEAD, preprocessing_bytes
-from apmctl_core.jobs.job import Job, Located
+from apmctl_core.jobs.job import GENERATIONS, OVERHEAD, Job, Located
 from apmctl_core.jobs.pool import PoolJob
 from apmctl_core.jobs.recipes import artifact_name
 from apmctl_core.jobs.work import Product, Work, described
@@ -43,7 +42,7 @@ class _AnySet(Job):
         ipc = self.recipe.distill.ipc
         images = ipc * self.task.num_classes * self.task.image_bytes
         logits = labelling.logits_bytes(ipc, self.task)
-        return (GENERATIONS + 1) * (2 * images + logits) + preprocessing_bytes(self.task) + OVERHEAD
+        return (GENERATIONS + 1) * (2 * images + logits) + self.task.preprocessing_bytes + OVERHEAD
 
     def _finish(
         self,

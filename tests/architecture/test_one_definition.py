@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from apmctl_core.config.schema import METHOD_CONFIGS
 from torch import nn
 
 from apmctl import cli as shell
 from apmctl_core.config import DistillConfig, method_config
-from apmctl_core.config.schema import METHOD_CONFIGS
 from apmctl_core.evaluation import protocols, scores
 from apmctl_core.evaluation.protocols import protocol as protocol_registry
 from apmctl_core.machine import interrupts

@@ -56,7 +56,7 @@ def test_an_id_covers_what_decides_the_artifact_and_nothing_else(session, table,
 
 def test_names_are_no_part_of_an_id_and_are_checked_at_once(session):
     assert job(session, name="mine").id == job(session).id
-    with pytest.raises(ConfigError, match="`name` cannot be '../x'"):
+    with pytest.raises(ConfigError, match=r"`name` cannot be '../x'"):
         job(session, name="../x")
 
 
@@ -72,7 +72,7 @@ def test_a_graph_is_done_in_order_and_what_exists_is_left_out(session):
 
 
 def test_a_job_whose_inputs_are_missing_says_so(session):
-    with pytest.raises(ArtifactError, match="pool .* is not in the store"):
+    with pytest.raises(ArtifactError, match=r"pool .* is not in the store"):
         job(session).execute(session)
 
 

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 import torch
+from apmctl_core.jobs.pipeline import Outcome, Session, distill_set, evaluate_set, prepare, relabel_set, train_pool
+from apmctl_core.jobs.workload import task_of
 
 from apmctl_core.artifacts import Store
 from apmctl_core.config.recipe import DataConfig, DistillConfig, EvalConfig, ModelConfig, Recipe, TeacherConfig
 from apmctl_core.errors import ArtifactError, Interrupted, NumericsError, StoreError
 from apmctl_core.events import Emit, Event, Note, silent
 from apmctl_core.jobs import footprint
-from apmctl_core.jobs.pipeline import Outcome, Session, distill_set, evaluate_set, prepare, relabel_set, train_pool
-from apmctl_core.jobs.workload import task_of
 from apmctl_core.machine import interrupts, memory
 from apmctl_core.machine.runtime import resolve
 from apmctl_core.methods import matching
