@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -171,7 +172,7 @@ def _row(
             "selection": "last epoch",
         },
     )
-    return replace(row, scores=scores_of(row))
+    return msgspec.structs.replace(row, scores=scores_of(row))
 
 
 def _distilled(distilled: DistilledSet, soft: bool, context: Context) -> Source:

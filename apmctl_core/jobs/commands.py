@@ -53,7 +53,7 @@ def evaluate_set(session: Session, ref: str, changes: dict[str, Any]) -> Outcome
     """
     job = report_job(session, ref, changes)
     outcome = run(session, job)
-    return replace(outcome, metrics={"set": job.distilled.ref, "report": load_report(outcome.artifact)})
+    return replace(outcome, metrics={"set": job.distilled.ref, "results": load_report(outcome.artifact).rows})
 
 
 # --- the jobs ----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from apmctl_core.artifacts import Artifact, Manifest, open_artifact, require_space
+from apmctl_core.artifacts import Artifact, Manifest, open_artifact
 from apmctl_core.artifacts.manifest import is_name
 from apmctl_core.config import Recipe, digest, subtree, to_dict
 from apmctl_core.errors import ArtifactError, ConfigError
@@ -24,6 +24,7 @@ from apmctl_core.jobs.work import Product, Work
 from apmctl_core.machine import memory
 from apmctl_core.machine.cost import Cost
 from apmctl_core.models import NetworkSize, size_of
+from apmctl_core.storage.files import require_space
 from apmctl_core.values import Task
 
 # On the disk, a state takes its bytes three times: the newest, the one before, and the one that is being written.

@@ -120,7 +120,7 @@ class Runtime:
         """What a manifest records of the machine: versions, device, threads, how the arithmetic ran."""
         return {
             "apmctl": __version__,
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
             "numpy": numpy.__version__,
             "python": platform.python_version(),
             "platform": platform.platform(terse=True),
@@ -142,4 +142,5 @@ def resolve(
     found = devices.find(device)
     if found.type == "cpu":
         memory.keep_freed()
-    return Runtime(device=found, compile=compile, limit=segment, memory_budget=memory_budget)
+    cut = Segment(limit=segment or 0)
+    return Runtime(device=found, compile=compile, limit=segment, memory_budget=memory_budget, segment=cut)

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from apmctl_core.methods import apm
-from apmctl_core.methods.method import ImageState, Method, Update, get, method
+from apmctl_core.methods.base import ImageState, Method, Update, get, method
 
 __all__ = ["ImageState", "Method", "Update", "apm", "get", "method"]

@@ -17,8 +17,8 @@ from apmctl_core.data import Dataset
 from apmctl_core.errors import ConfigError, NumericsError
 from apmctl_core.machine.cost import Cost
 from apmctl_core.machine.segment import Segment
+from apmctl_core.methods.base import ImageState, Method, Update, method
 from apmctl_core.methods.matching import Matcher
-from apmctl_core.methods.method import ImageState, Method, Update, method
 from apmctl_core.models import NetworkSize, build
 from apmctl_core.seeding import Stream
 from apmctl_core.training import augment

@@ -10,16 +10,15 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from apmctl_core.config.schema import METHOD_CONFIGS
 from torch import nn
 
 from apmctl import cli as shell
-from apmctl_core.config import DistillConfig, method_config
+from apmctl_core.config import METHODS, DistillConfig, method_config
 from apmctl_core.evaluation import protocols, scores
 from apmctl_core.evaluation.protocols import protocol as protocol_registry
 from apmctl_core.machine import interrupts
 from apmctl_core.methods import Method, Update, method
-from apmctl_core.methods import method as method_registry
+from apmctl_core.methods import base as method_registry
 from apmctl_core.models import architecture
 from apmctl_core.models import registry as model_registry
 from apmctl_core.training.cost import FORWARD, task_cost
@@ -28,7 +27,7 @@ from apmctl_core.training.procedure import CROSS_ENTROPY, Procedure, Schedule
 REGISTRIES = (
     model_registry._REGISTRY,
     method_registry._METHODS,
-    METHOD_CONFIGS,
+    METHODS,
     protocol_registry._PROTOCOLS,
     scores._SCORES,
 )
