@@ -10,13 +10,12 @@ from typing import Annotated
 import typer
 
 from apmctl.output import Sink
-from apmctl.signature import Group, Values, option
+from apmctl.signature import SOURCE_PANEL, Group, Values, option
 from apmctl.text import parse_size
 from apmctl_core.errors import ConfigError
 
 RUN_PANEL = "Where and how to run"
 OUTPUT_PANEL = "Output"
-SOURCE_PANEL = "Settings from elsewhere"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from apmctl.options import Machine
 from apmctl.output import Sink
 from apmctl.sessions import opened
 from apmctl.text import duration, pairs, size, table
-from apmctl_core.config.recipe import Recipe, to_dict
+from apmctl_core.config import Recipe, to_dict
 
 if TYPE_CHECKING:
     from apmctl_core.jobs.planning import Plan

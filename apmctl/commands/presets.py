@@ -10,7 +10,7 @@ from apmctl import options
 from apmctl.output import Sink
 from apmctl.signature import takes
 from apmctl.text import table
-from apmctl_core.config.recipe import Recipe, to_dict
+from apmctl_core.config import ApmConfig, Recipe, to_dict
 
 
 @takes(options.OUTPUT)
@@ -45,7 +45,7 @@ def _table(recipes: dict[str, Recipe]) -> str:
             f"{r.model.arch} x{r.model.width}",
             f"{r.teachers.count} x {r.teachers.epochs} epochs",
             r.distill.rounds,
-            r.distill.student_epochs,
+            r.distill.student.epochs if isinstance(r.distill, ApmConfig) else "-",
             r.evaluate.epochs,
         )
         for name, r in recipes.items()

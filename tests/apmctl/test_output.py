@@ -14,7 +14,7 @@ import pytest
 from apmctl.errors import Failure
 from apmctl.output import Sink, plain, to_json
 from apmctl.text import clean, duration, pairs, size, table
-from apmctl_core.config.recipe import DistillConfig
+from apmctl_core.config import ApmConfig
 
 DOCUMENT = {"command": "x", "value": 1}
 FAILURE = Failure("DataError", "wrong\x1b[2J", "do \x07this", 4)
@@ -66,7 +66,7 @@ def test_json_has_no_numbers_that_are_not_finite() -> None:
 
 
 def test_json_takes_paths_dataclasses_and_any_mapping() -> None:
-    document = plain({"path": Path("/a/b"), "config": DistillConfig(ipc=3), "map": MappingProxyType({1: "x"})})
+    document = plain({"path": Path("/a/b"), "config": ApmConfig(ipc=3), "map": MappingProxyType({1: "x"})})
     assert document["path"] == "/a/b"
     assert document["config"]["ipc"] == 3
     assert document["map"] == {"1": "x"}
