@@ -14,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from apmctl_core.jobs.pipeline import Outcome, Session, distill_set, evaluate_set, train_pool
 from common import Table, options, parse, report, words
 
 from apmctl_core.config import Recipe, TrainConfig
 from apmctl_core.config.presets import preset
 from apmctl_core.events import Event, Note
-from apmctl_core.jobs.pipeline import Outcome, Session, distill_set, evaluate_set, train_pool
 from apmctl_core.machine.runtime import resolve
 
 SIDES = (("bf16", True), ("fp32", False))  # precision, compiled

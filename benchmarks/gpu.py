@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from apmctl_core.jobs.workload import Task, distill_load, multiply_adds, teacher_load
 from common import Table, gigabytes, median, options, parse, report, spread
 from subjects import noise
 
@@ -19,7 +20,6 @@ from apmctl_core.config import Recipe, TrainConfig
 from apmctl_core.config.presets import preset
 from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.events import Event, Note, Progress
-from apmctl_core.jobs.workload import Task, distill_load, multiply_adds, teacher_load
 from apmctl_core.machine import memory
 from apmctl_core.machine.runtime import Runtime, choose_precision, resolve
 from apmctl_core.models.registry import build

@@ -11,13 +11,13 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from apmctl_core.jobs.workload import Task, distill_load
 from chart import chart
 from children import Channel, Worker
 from common import Table, gigabytes, median, numbers, options, parse, report
 from subjects import Setting, serve_engine
 
 from apmctl_core.config import DataConfig, Recipe
-from apmctl_core.jobs.workload import Task, distill_load
 from apmctl_core.machine.segment import segment_length
 
 PUBLISHED = {500: "13.3", 250: "7", 100: "6.5"}  # GB on an A100, IPC 50 (METHOD)

@@ -10,7 +10,7 @@ import numpy as np
 from apmctl_core import data as datasets
 from apmctl_core.artifacts import Artifact
 from apmctl_core.artifacts.kinds.reports import load_report
-from apmctl_core.config import Recipe
+from apmctl_core.config import Recipe, from_dict
 from apmctl_core.data import Dataset, stratified_sample
 from apmctl_core.errors import ArtifactError
 from apmctl_core.jobs.job import Located, Outcome, run
@@ -93,7 +93,7 @@ def relabel_job(session: Session, ref: str, *, pool: str | None, committee: str,
     teachers = session.find(pool, "pool") if pool else session.store.find(str(own), "pool")
     recipe, network = recipe_of(source), recipe_of(teachers).model
     check_pool(teachers, replace(recipe, model=network), source.manifest.data["fingerprint"])
-    recipe = replace(recipe, distill=replace(recipe.distill, committee=committee))
+    recipe = from_dict(Recipe, {"distill": {"committee": committee}}, recipe)
     task = _task_of(source, recipe)
     return RelabelJob(
         recipe=recipe,

@@ -29,7 +29,7 @@ def settle(recipe: Recipe, shape: Shape, num_classes: int, runtime: Runtime) -> 
     check(recipe.model, shape, num_classes)
     size = size_of(recipe.model, shape, num_classes)
     precision = choose_precision(recipe.precision, runtime.device, size.multiply_adds)
-    return replace(recipe, precision=precision, data=replace(recipe.data, dataset=data_name(recipe.data.dataset)))
+    return from_dict(Recipe, {"precision": precision, "data": {"dataset": data_name(recipe.data.dataset)}}, recipe)
 
 
 def data_name(dataset: str) -> str:

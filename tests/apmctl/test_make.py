@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from apmctl_core.jobs.pipeline import Outcome, Session
 
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.config import Recipe
 from apmctl_core.errors import DataError
 from apmctl_core.events import Note, Progress
 from apmctl_core.jobs import pipeline, planning
-from apmctl_core.jobs.pipeline import Outcome, Session
 
 from .conftest import Answer
 from .samples import ROW, draft
