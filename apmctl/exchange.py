@@ -24,7 +24,7 @@ def deliver_pushed(out: Sink, artifact: Artifact, pushed: Pushed) -> None:
 def deliver_released(out: Sink, outcome: Outcome, report: Outcome, pushed: Pushed) -> None:
     """The result of `distill --push`: what was made, what was measured, and where it is."""
     rows = report.metrics["results"]
-    document = made_document("distill", outcome) | {"results": rows, "hub": place(pushed)}
+    document = made_document("distill", outcome) | {"results": [row.document() for row in rows], "hub": place(pushed)}
     human = "\n".join([made_text(outcome), results(rows), pushed_text(pushed)])
     out.result(document, human, outcome.artifact.ref)
 

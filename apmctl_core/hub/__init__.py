@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from apmctl_core.hub.references import Reference, find, on_hub, parse
+from apmctl_core.hub.find import find, on_hub
 
-__all__ = ["Reference", "find", "on_hub", "parse"]
+__all__ = ["find", "on_hub"]
