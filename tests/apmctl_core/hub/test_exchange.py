@@ -164,7 +164,7 @@ def test_private_is_private_and_never_pushes_to_what_is_public(hub: LocalHub, st
     push(store, made, name, Options(private=True))
     assert hub.repository(name).private
     push(store, made, f"{name}-public")
-    with pytest.raises(ConfigError, match="everybody"):
+    with pytest.raises(ConfigError, match="is public"):
         push(store, put_set(store, salt=2), f"{name}-public", Options(private=True))
 
 
