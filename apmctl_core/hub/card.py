@@ -19,6 +19,7 @@ from apmctl_core.storage.header import read_header
 LICENSE = "unknown"
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,49}")
 _LISTED = 50
+_RECORDED = ("apmctl", "torch", "device_name")
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _TAGS = ["dataset-distillation", "dataset-condensation", "apmctl"]
 
@@ -127,8 +128,8 @@ def _pool(artifact: Artifact, repo: str) -> list[str]:
 
 
 def _origin(artifact: Artifact) -> list[str]:
-    made = artifact.manifest.environment
-    where = ", ".join(f"{name} {code(made[name])}" for name in ("apmctl", "torch", "device_name") if name in made)
+    environment = artifact.manifest.environment
+    where = ", ".join(f"{name} {code(environment[name])}" for name in _RECORDED if name in environment)
     return [
         "## How it was made",
         snippets.again(artifact.kind, artifact.manifest.data["dataset"], artifact.manifest.recipe),

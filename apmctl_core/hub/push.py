@@ -46,7 +46,7 @@ def push(store: Store, artifact: Artifact, repo: str, options: Options | None = 
     """
     options = options or Options()
     check_repo(repo)
-    _type_of(artifact)
+    _check_kind(artifact.kind, artifact.ref)
     client = Client(emit)
     client.require_writer(repo)
     require_sound(artifact, state_shapes, strays=False)
@@ -57,8 +57,7 @@ def push(store: Store, artifact: Artifact, repo: str, options: Options | None = 
 def preflight(kind: str, repo: str, emit: Emit = silent) -> None:
     """Raise what `push` would raise before it compares files: for use before hours of work that end in a push."""
     check_repo(repo)
-    if kind not in TYPES:
-        raise _no_report(kind)
+    _check_kind(kind, kind)
     Client(emit).require_writer(repo)
 
 
@@ -68,14 +67,9 @@ def _staging(store: Store) -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="push-", dir=parent)
 
 
-def _type_of(artifact: Artifact) -> str:
-    if artifact.kind not in TYPES:
-        raise _no_report(artifact.ref)
-    return TYPES[artifact.kind]
-
-
-def _no_report(what: str) -> MismatchError:
-    return MismatchError(f"{what} is neither a set nor a pool", "push the set: its card shows its reports")
+def _check_kind(kind: str, what: str) -> None:
+    if kind not in TYPES:
+        raise MismatchError(f"{what} is neither a set nor a pool", "push the set: its card shows its reports")
 
 
 class _Push:
@@ -86,7 +80,7 @@ class _Push:
         self._artifact = artifact
         self._repo = repo
         self._options = options
-        self._type = _type_of(artifact)
+        self._type = TYPES[artifact.kind]
         self._branch = options.revision or MAIN
         self._base_branch = MAIN
 
