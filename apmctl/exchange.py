@@ -9,10 +9,11 @@ from apmctl.present import identity, made_document, made_text, results
 from apmctl.text import clean, pairs, plural, size
 
 if TYPE_CHECKING:
+    from apmctl_core.jobs.pipeline import Outcome
+
     from apmctl_core.artifacts.artifact import Artifact
     from apmctl_core.hub.publication import Pushed
     from apmctl_core.hub.pull import Pulled
-    from apmctl_core.jobs.pipeline import Outcome
 
 
 def deliver_pushed(out: Sink, artifact: Artifact, pushed: Pushed) -> None:
@@ -24,7 +25,7 @@ def deliver_pushed(out: Sink, artifact: Artifact, pushed: Pushed) -> None:
 def deliver_released(out: Sink, outcome: Outcome, report: Outcome, pushed: Pushed) -> None:
     """The result of `distill --push`: what was made, what was measured, and where it is."""
     rows = report.metrics["results"]
-    document = made_document("distill", outcome) | {"results": rows, "hub": place(pushed)}
+    document = made_document("distill", outcome) | {"results": [row.document() for row in rows], "hub": place(pushed)}
     human = "\n".join([made_text(outcome), results(rows), pushed_text(pushed)])
     out.result(document, human, outcome.artifact.ref)
 

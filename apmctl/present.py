@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from apmctl.output import Sink
 from apmctl.text import clean, duration, label, number, pairs, plural, size, table
-from apmctl_core.errors import ApmError, ArtifactError
+from apmctl_core.errors import ApmError
 
 if TYPE_CHECKING:
-    from apmctl_core.artifacts.artifact import Artifact
-    from apmctl_core.artifacts.store import Run
     from apmctl_core.jobs.pipeline import Outcome
+
+    from apmctl_core.artifacts.artifact import Artifact
+    from apmctl_core.artifacts.kinds.reports import ReportRow
+    from apmctl_core.artifacts.store import Run
 
 Document = dict[str, Any]
 
@@ -82,48 +83,27 @@ def _reading(name: str, value: Any) -> object:
 
 def deliver_results(out: Sink, outcome: Outcome) -> None:
     """The result of `eval`: a row for each network and kind of labels."""
-    rows: Sequence[Document] = outcome.metrics["results"]
+    rows: Sequence[ReportRow] = outcome.metrics["results"]
     artifact = identity(outcome.artifact) | {"reused": outcome.reused, "set": outcome.metrics.get("set")}
-    document = {"command": "eval", "artifact": artifact, "results": rows}
+    document = {"command": "eval", "artifact": artifact, "results": [row.document() for row in rows]}
     human = f"{_headline(outcome)}\n{results(rows)}\n{_cost(outcome)}"
-    out.result(document, human, "\n".join(f"{row['accuracy_mean']:.4f}" for row in rows))
+    out.result(document, human, "\n".join(f"{row.accuracy_mean:.4f}" for row in rows))
 
 
-def results(rows: Sequence[Document]) -> str:
-    """The table of an evaluation, in per cent, with the protocol below it.
-
-    Raises ArtifactError for rows that `eval` has not written: a report may come from anywhere.
-    """
+def results(rows: Sequence[ReportRow]) -> str:
+    """The table of an evaluation, in per cent, with the protocol below it."""
     headers = ("network", "labels", "distilled", "random", "difference")
-    try:
-        cells = [(row["arch"], row["labels"], *_accuracies(row)) for row in rows]
-        protocol = _protocol(rows)
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
-        raise ArtifactError("the results of the report are damaged", "remove it and evaluate the set again") from e
-    return "\n".join(["accuracy in per cent on the test split", table(headers, cells, right=(2, 3, 4)), *protocol])
+    cells = [(row.arch, row.labels, *row.cells()) for row in rows]
+    title = "accuracy in per cent on the test split"
+    return "\n".join([title, table(headers, cells, right=(2, 3, 4)), *_protocol(rows)])
 
 
-def _accuracies(row: Document) -> tuple[str, str, str]:
-    own, random = row["accuracy_mean"], row["random_accuracy_mean"]
-    if random is None:
-        return _mean_std(own, row["accuracy_std"]), "-", "-"
-    return (
-        _mean_std(own, row["accuracy_std"]),
-        _mean_std(random, row["random_accuracy_std"]),
-        f"{100 * (own - random):+.1f}",
-    )
-
-
-def _mean_std(mean: float, std: float) -> str:
-    return f"{100 * mean:.1f} ± {100 * std:.1f}"
-
-
-def _protocol(rows: Sequence[Document]) -> list[str]:
+def _protocol(rows: Sequence[ReportRow]) -> list[str]:
     """What all rows share in one line, and what they do not in a line for each of it."""
-    names = list(dict.fromkeys(name for row in rows for name in row["protocol"]))
-    values = {name: [str(row["protocol"].get(name)) for row in rows] for name in names}
+    names = list(dict.fromkeys(name for row in rows for name in row.protocol))
+    values = {name: [str(row.protocol.get(name)) for row in rows] for name in names}
     shared = [f"{label(name)} {found[0]}" for name, found in values.items() if len(set(found)) == 1]
-    which = [f"{row['arch']} {row['labels']}" for row in rows]
+    which = [f"{row.arch} {row.labels}" for row in rows]
     differing = [
         f"  {label(name)}: {', '.join(f'{value} ({row})' for value, row in zip(found, which, strict=True))}"
         for name, found in values.items()
@@ -204,17 +184,20 @@ def accuracy_of(artifact: Artifact, reports: Mapping[str, Artifact]) -> float | 
     if artifact.kind == "pool":
         return _fraction(artifact.manifest.metrics.get("test_accuracy_mean"))
     report = artifact if artifact.kind == "report" else reports.get(artifact.id)
-    rows = report_rows(report) if report is not None else []
-    return _fraction(rows[0].get("accuracy_mean")) if rows else None
+    if report is None:
+        return None
+    try:
+        rows = report_rows(report)
+    except ApmError:  # `verify` says what is wrong with it
+        return None
+    return rows[0].accuracy_mean if rows else None
 
 
-def report_rows(report: Artifact) -> list[Document]:
-    """The rows of a report; none where it cannot be read, which `verify` is there to say."""
+def report_rows(report: Artifact) -> tuple[ReportRow, ...]:
+    """The rows of a report. Raises ArtifactError where it is damaged."""
     from apmctl_core.artifacts.kinds.reports import load_report
 
-    with contextlib.suppress(ApmError):
-        return list(load_report(report)["results"])
-    return []
+    return load_report(report).rows
 
 
 def _fraction(value: Any) -> float | None:
@@ -230,10 +213,12 @@ def shown(artifact: Artifact) -> Document:
         "inputs": m.inputs,
         "data": m.data,
         "metrics": m.metrics,
-        "files": m.files,
+        "files": {name: {"sha256": entry.sha256, "size": entry.size} for name, entry in m.files.items()},
         "environment": m.environment,
     }
-    return document | ({"results": report_rows(artifact)} if artifact.kind == "report" else {})
+    return document | (
+        {"results": [row.document() for row in report_rows(artifact)]} if artifact.kind == "report" else {}
+    )
 
 
 def description(artifact: Artifact) -> str:

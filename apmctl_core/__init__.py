@@ -17,7 +17,7 @@ __all__ = ["LoadedSet", "__version__", "load"]
 
 def __getattr__(name: str) -> Any:
     if name in ("LoadedSet", "load"):
-        from apmctl_core import api as loading
+        from apmctl_core import api
 
-        return getattr(loading, name)
+        return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -50,9 +50,10 @@ def show(ref: options.RefArgument, *, store: Path, out: Sink) -> None:
 def verify(ref: options.RefArgument, *, store: Path, out: Sink) -> None:
     """Check every file of an artifact against its manifest, and every value as loading it would."""
     from apmctl_core.artifacts.verify import verify as problems_of
+    from apmctl_core.models.registry import state_shapes
 
     artifact = _find(store, ref, out)
-    problems = problems_of(artifact)
+    problems = problems_of(artifact, state_shapes)
     for problem in problems[1:]:
         out.note(f"{artifact.ref}: {problem}", "warning")
     if problems:
@@ -86,7 +87,7 @@ def remove(
 
 def _find(store: Path, ref: str, out: Sink) -> Artifact:
     from apmctl_core.artifacts.store import Store
-    from apmctl_core.hub.references import find
+    from apmctl_core.hub.find import find
 
     with progress.listening(out) as emit:
         return find(Store(store), ref, emit=emit)

@@ -46,7 +46,7 @@ def distill(
 
         if push is not None:
             from apmctl_core.hub.push import preflight
-            from apmctl_core.hub.release import release
+            from apmctl_core.jobs.release import release
 
             preflight("set", push, session.emit)
         outcome = distill_set(session, recipe, pool=teachers, name=name)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from apmctl.output import Sink
 from apmctl.sessions import opened
 from apmctl.signature import takes
 from apmctl_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from apmctl_core.artifacts.kinds.reports import ReportRow
 
 _Threshold = Annotated[
     float | None,
@@ -50,9 +53,9 @@ def evaluate(
         raise typer.Exit(below.exit_code)
 
 
-def _below(rows: Sequence[Mapping[str, Any]], least: float | None) -> Failure | None:
-    if least is None or rows[0]["accuracy_mean"] >= least:
+def _below(rows: Sequence[ReportRow], least: float | None) -> Failure | None:
+    if least is None or rows[0].accuracy_mean >= least:
         return None
-    found = f"{rows[0]['arch']}, {rows[0]['labels']} labels"
-    message = f"accuracy {rows[0]['accuracy_mean']:.4f} ({found}) is below --min-accuracy {least:g}"
+    found = f"{rows[0].arch}, {rows[0].labels} labels"
+    message = f"accuracy {rows[0].accuracy_mean:.4f} ({found}) is below --min-accuracy {least:g}"
     return Failure("BelowThreshold", message, "distil with more images a class or more rounds", FAILED)

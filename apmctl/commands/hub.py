@@ -76,7 +76,7 @@ def pull(
     with progress.listening(out) as emit:
         from apmctl_core.artifacts.store import Store
         from apmctl_core.hub.pull import pull as fetch
-        from apmctl_core.hub.references import parse
+        from apmctl_core.network.references import parse
 
         pulled = fetch(Store(store), parse(repo, revision), emit=emit)
     exchange.deliver_pulled(out, pulled)

@@ -9,11 +9,12 @@ from apmctl_core.data import known  # noqa: F401  # registers the known data set
 from apmctl_core.data.dataset import Dataset
 from apmctl_core.data.labels import Assembled, assemble
 from apmctl_core.data.listing import Listing
-from apmctl_core.data.request import Hub, Request, parse
+from apmctl_core.data.request import Request, parse
 from apmctl_core.data.rows import Source
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Note, silent
 from apmctl_core.formats.registry import open_local
+from apmctl_core.network.references import Reference
 from apmctl_core.storage.files import sweep
 from apmctl_core.storage.locks import hold
 
@@ -46,7 +47,7 @@ def find_fingerprint(fingerprint: str, cache: Path, *, name: str = "") -> Datase
 def _open(request: Request, emit: Emit) -> Source:
     if isinstance(request.place, Listing):
         return open_local(request.place, request.spec, emit)
-    if isinstance(request.place, Hub):
+    if isinstance(request.place, Reference):
         from apmctl_core.data.hub import open_hub
 
         return open_hub(request.place, request.spec, emit)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from apmctl import present
@@ -47,7 +48,7 @@ def test_list_tells_of_artifacts(cli: Cli, report: Artifact) -> None:
             "path": str(report.path),
             "dataset": "digits",
             "size_bytes": report.size,
-            "accuracy": ROW["accuracy_mean"],
+            "accuracy": ROW.accuracy_mean,
             "created": "2026-01-02T03:04:05+00:00",
         }
     ]
@@ -99,7 +100,7 @@ def test_show_has_the_whole_manifest(cli: Cli, report: Artifact) -> None:
     assert document["recipe"]["distill"]["rounds"] == 2500
     assert document["metrics"] == {"seconds": 12.3}
     assert document["files"]["report.json"]["size"] == report.manifest.files["report.json"].size
-    assert document["results"] == [ROW]
+    assert document["results"] == [ROW.document()]
     text = cli("show", "digits-ipc1").out
     for said in ("distill.rounds", "2500", "12 s", "report.json", "84.1 ± 1.2", "70.0 ± 2.0", "+14.1", "last epoch"):
         assert said in text
@@ -126,7 +127,7 @@ def test_verify_tells_of_soundness(cli: Cli, report: Artifact) -> None:
 def test_verify_refuses_a_changed_byte(cli: Cli, report: Artifact) -> None:
     file = report.path / "report.json"
     data = bytearray(file.read_bytes())
-    data[data.index(b"8412")] = ord("9")
+    data[data.index(b"8535")] = ord("9")
     file.write_bytes(data)
     answer = cli("verify", "digits-ipc1", "--json")
     assert answer.code == 3
@@ -163,7 +164,9 @@ def test_strings_from_an_artifact_cannot_control_the_terminal(monkeypatch: pytes
             environment={"created": evil, evil: {evil: evil}},
         ),
     )
-    monkeypatch.setattr(present, "report_rows", lambda _: [ROW | {"arch": evil, "protocol": {evil: evil}}])
+    monkeypatch.setattr(
+        present, "report_rows", lambda _: [msgspec.structs.replace(ROW, arch=evil, protocol={evil: evil})]
+    )
     listing = present.inventory([present.listed(artifact, None)], [])
     for text in (present.description(artifact), listing, to_json(present.shown(artifact))):
         assert all(line.isprintable() for line in text.split("\n"))
@@ -181,10 +184,10 @@ def test_a_damaged_manifest_cannot_control_the_terminal_either(cli: Cli, report:
     "row",
     [
         {},
-        ROW | {"accuracy_mean": "high"},
-        ROW | {"accuracy_mean": None},
-        ROW | {"protocol": 3},
-        ROW | {"random_accuracy_std": []},
+        ROW.document() | {"accuracies": ["high"]},
+        ROW.document() | {"accuracies": None},
+        ROW.document() | {"accuracies": [84.1]},
+        ROW.document() | {"protocol": 3},
     ],
 )
 def test_a_report_with_odd_rows_is_refused_in_one_line(cli: Cli, root: Path, row: dict[str, Any]) -> None:

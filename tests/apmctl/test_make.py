@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from apmctl_core.jobs.pipeline import Outcome, Session
+from msgspec.structs import replace
 
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.config import Recipe
@@ -57,7 +57,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
 @pytest.fixture
 def measured(engine: Engine) -> Engine:
     engine.kind = "report"
-    engine.metrics = {"set": "digits-ipc1@0123456789ab", "results": [ROW, ROW | {"labels": "hard"}]}
+    engine.metrics = {"set": "digits-ipc1@0123456789ab", "results": [ROW, replace(ROW, labels="hard")]}
     return engine
 
 
@@ -178,7 +178,7 @@ def test_eval_as_json(cli: Cli, measured: Engine) -> None:
     document = cli("eval", "a-set", "--json").document
     assert list(document) == ["command", "artifact", "results"]
     assert document["artifact"]["set"] == "digits-ipc1@0123456789ab"
-    assert document["results"] == measured.metrics["results"]
+    assert document["results"] == [row.document() for row in measured.metrics["results"]]
 
 
 def test_eval_as_a_table_with_its_protocol(cli: Cli, measured: Engine) -> None:
@@ -192,7 +192,7 @@ def test_eval_as_a_table_with_its_protocol(cli: Cli, measured: Engine) -> None:
 def test_what_differs_between_rows_stands_apart_in_the_protocol(cli: Cli, measured: Engine) -> None:
     losses = [("soft", "l1 on logits"), ("hard", "cross-entropy")]
     measured.metrics["results"] = [
-        ROW | {"labels": kind, "protocol": {"epochs": 3, "loss": loss}} for kind, loss in losses
+        replace(ROW, labels=kind, protocol={"epochs": 3, "loss": loss}) for kind, loss in losses
     ]
     lines = cli("eval", "a-set").out.splitlines()
     assert "protocol: epochs 3" in lines
@@ -200,7 +200,7 @@ def test_what_differs_between_rows_stands_apart_in_the_protocol(cli: Cli, measur
 
 
 def test_eval_without_anything_to_compare_with(cli: Cli, measured: Engine) -> None:
-    measured.metrics["results"] = [ROW | {"random_accuracy_mean": None, "random_accuracy_std": None}]
+    measured.metrics["results"] = [replace(ROW, random_accuracies=())]
     answer = cli("eval", "a-set")
     assert answer.code == 0
     (row,) = [line for line in answer.out.splitlines() if "soft" in line]
@@ -216,7 +216,7 @@ def test_an_accuracy_below_the_threshold_is_exit_1_beside_the_result(cli: Cli, m
     assert cli("eval", "a-set", "--min-accuracy", "0.84").code == 0
     answer = cli("eval", "a-set", "--min-accuracy", "0.85", "--json")
     assert answer.code == 1
-    assert answer.document["results"] == measured.metrics["results"]
+    assert answer.document["results"] == [row.document() for row in measured.metrics["results"]]
     told = answer.err.splitlines()[-2:]
     assert told[0].startswith("error: accuracy 0.8412 (convnet3, soft labels) is below --min-accuracy 0.85")
     assert told[1].startswith("hint: ")
