@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def opened(machine: Machine, out: Sink) -> Iterator[Session]:
-    """The store, the device and the listener of a command. Raises DeviceError for a device that is not there."""
+    """The store, the device and the listener of a command. Raises DeviceError for a device that is not available."""
     with progress.listening(out) as emit:
         from apmctl_core.artifacts.store import Store
         from apmctl_core.jobs.pipeline import Session

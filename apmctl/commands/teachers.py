@@ -1,16 +1,17 @@
-"""`apmctl teachers`: a pool of teachers, trained or found."""
+"""`apmctl teachers`: train or reuse a pool of teachers."""
 
 from __future__ import annotations
 
-from apmctl import fields, options, plans, present
+from apmctl import fields, options
 from apmctl.fields import Settings
 from apmctl.options import Machine
-from apmctl.output import Sink
+from apmctl.output import Result, Sink
+from apmctl.results.made import Made, Planned
 from apmctl.sessions import opened
 from apmctl.signature import takes
 
 
-@takes(fields.settings(fields.TEACHERS), options.machine(), options.OUTPUT)
+@takes(fields.settings(fields.TEACHERS), options.MACHINE, options.OUTPUT)
 def teachers(
     dataset: options.DatasetArgument = None,
     *,
@@ -20,13 +21,14 @@ def teachers(
     machine: Machine,
     out: Sink,
 ) -> None:
-    """Train a pool of teachers on a data set, or find the one that was trained before."""
+    """Train a pool of teachers on a data set, or reuse the one that exists."""
     recipe, origin = settings.recipe(dataset)
-    if dry_run:
-        plans.deliver(out, machine, "teachers", recipe, origin)
-        return
     with opened(machine, out) as session:
-        from apmctl_core.jobs.pipeline import train_pool
+        from apmctl_core.jobs import pipeline, planning
 
-        outcome = train_pool(session, recipe, name=name)
-    present.deliver_made(out, "teachers", outcome)
+        result: Result
+        if dry_run:
+            result = Planned.of(planning.plan(session, recipe, "teachers"), origin)
+        else:
+            result = Made.of("teachers", pipeline.train_pool(session, recipe, name=name))
+    out.result(result)

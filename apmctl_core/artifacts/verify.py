@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from apmctl_core.artifacts import manifest as manifests
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.errors import ArtifactError
+from apmctl_core.events import Emit, Note, silent
 from apmctl_core.storage.files import DAMAGED_HINT, disk_errors, open_regular, sha256_of
 from apmctl_core.storage.strict_json import parse_object
 
@@ -42,10 +43,14 @@ def verify(artifact: Artifact, shapes: ShapesOf | None = None, *, strays: bool =
     return found
 
 
-def require_sound(artifact: Artifact, shapes: ShapesOf | None = None, *, strays: bool = True) -> None:
-    """Raise ArtifactError with the first of what `verify` finds, if it finds anything."""
+def require_sound(
+    artifact: Artifact, shapes: ShapesOf | None = None, *, strays: bool = True, emit: Emit = silent
+) -> None:
+    """Raise ArtifactError with the first of what `verify` finds, if it finds anything; the others are warnings."""
     found = verify(artifact, shapes, strays=strays)
     if found:
+        for problem in found[1:]:
+            emit(Note(text=f"{artifact.ref}: {problem}", level="warning"))
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise ArtifactError(f"{artifact.ref} is damaged: {found[0]}{more}", DAMAGED_HINT)
 
