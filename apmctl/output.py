@@ -51,7 +51,7 @@ class Sink:
 
     def note(self, text: str, level: str = "info") -> None:
         """Print a note or a warning."""
-        self.line(f"{'note' if level == 'info' else level}: {text}")
+        self.line(labelled(text, level))
 
     def line(self, text: str) -> None:
         """Print one line of progress."""
@@ -69,6 +69,11 @@ class Sink:
         self.complaint(failure)
         if self.json:
             self.text(to_json(failure.document()))
+
+
+def labelled(text: str, level: str) -> str:
+    """A note or a warning as one line."""
+    return f"{'note' if level == 'info' else level}: {text}"
 
 
 def _human(blocks: Iterable[Block]) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from apmctl import options, progress
 from apmctl.output import Sink
-from apmctl.results.kept import Listing, Removed, Shown, Verified
+from apmctl.results.kept import Listing, Removed, Verified, shown
 from apmctl.results.made import Identity
 from apmctl.signature import takes
 
@@ -39,7 +39,7 @@ def list_(*, kind: _Kind = None, store: Path, out: Sink) -> None:
     artifacts, damaged = home.scan()
     for entry in damaged:
         out.note(f"skipped {entry.ref}: {entry.error.message}", "warning")
-    out.result(Listing.of(artifacts, home.runs(), kind))
+    out.result(Listing.by(artifacts, home.runs(), kind))
 
 
 @takes(options.STORE, options.OUTPUT)
@@ -47,7 +47,7 @@ def show(ref: options.RefArgument, *, store: Path, out: Sink) -> None:
     """Show an artifact: its recipe, inputs, metrics and files."""
     with progress.listening(out) as emit:
         artifact = _find(store, ref, emit)
-    out.result(Shown.of(artifact))
+    out.result(shown(artifact))
 
 
 @takes(options.STORE, options.OUTPUT)

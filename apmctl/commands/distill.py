@@ -10,8 +10,8 @@ from apmctl import fields, options
 from apmctl.fields import Settings
 from apmctl.options import Machine
 from apmctl.output import Result, Sink
-from apmctl.results.exchanged import Released
-from apmctl.results.made import Made, Planned
+from apmctl.results.exchanged import Location, Released
+from apmctl.results.made import Made, planned
 from apmctl.sessions import opened
 from apmctl.signature import takes
 
@@ -45,11 +45,11 @@ def distill(
 
         result: Result
         if dry_run:
-            result = Planned.of(planning.plan(session, recipe, "distill", pool=teachers), origin)
+            result = planned(planning.plan(session, recipe, "distill", pool=teachers), origin)
         elif push is not None:
             result = _release(session, recipe, teachers, name, push)
         else:
-            result = Made.of("distill", pipeline.distill_set(session, recipe, pool=teachers, name=name))
+            result = Made.by("distill", pipeline.distill_set(session, recipe, pool=teachers, name=name))
     out.result(result)
 
 
@@ -61,4 +61,6 @@ def _release(session: Session, recipe: Recipe, teachers: str | None, name: str |
 
     preflight("set", repo, session.emit)
     outcome = pipeline.distill_set(session, recipe, pool=teachers, name=name)
-    return Released.of_release(outcome, *release(session, outcome.artifact, repo))
+    report, pushed = release(session, outcome.artifact, repo)
+    hub = Location.of(pushed, repository=pushed.repo)
+    return Released.by("distill", outcome, results=report.metrics["results"], hub=hub)

@@ -37,7 +37,7 @@ def evaluate(
     with opened(machine, out) as session:
         from apmctl_core.jobs import pipeline
 
-        result = Evaluated.of(pipeline.evaluate_set(session, ref, changes))
+        result = Evaluated.by(pipeline.evaluate_set(session, ref, changes))
     out.result(result)
     if min_accuracy is not None and result.results[0]["accuracy_mean"] < min_accuracy:
         # The result stands on stdout; stderr and the exit code say that it is too low.

@@ -43,7 +43,7 @@ def push(ref: options.LocalArgument, repo: RepoArgument, *, how: dict[str, Any],
         home = Store(store)
         artifact = home.find(ref)
         pushed = hub.push(home, artifact, repo, Options(**how), emit=emit)
-    out.result(Pushed.of(pushed, artifact=Identity.of(artifact)))
+    out.result(Pushed.of(pushed, repository=pushed.repo, artifact=Identity.of(artifact)))
 
 
 @takes(options.STORE, options.OUTPUT)
@@ -55,4 +55,4 @@ def pull(repo: RepoArgument, *, revision: _Revision = None, store: Path, out: Si
         from apmctl_core.hub.references import parse
 
         pulled = hub.pull(Store(store), parse(repo, revision), emit=emit)
-    out.result(Pulled.of(pulled))
+    out.result(Pulled.by(pulled))

@@ -39,4 +39,4 @@ def relabel(
         from apmctl_core.jobs import pipeline
 
         outcome = pipeline.relabel_set(session, ref, pool=teachers, committee=committee.value, name=name)
-    out.result(Made.of("relabel", outcome))
+    out.result(Made.by("relabel", outcome))

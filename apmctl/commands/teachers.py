@@ -6,7 +6,7 @@ from apmctl import fields, options
 from apmctl.fields import Settings
 from apmctl.options import Machine
 from apmctl.output import Result, Sink
-from apmctl.results.made import Made, Planned
+from apmctl.results.made import Made, planned
 from apmctl.sessions import opened
 from apmctl.signature import takes
 
@@ -28,7 +28,7 @@ def teachers(
 
         result: Result
         if dry_run:
-            result = Planned.of(planning.plan(session, recipe, "teachers"), origin)
+            result = planned(planning.plan(session, recipe, "teachers"), origin)
         else:
-            result = Made.of("teachers", pipeline.train_pool(session, recipe, name=name))
+            result = Made.by("teachers", pipeline.train_pool(session, recipe, name=name))
     out.result(result)

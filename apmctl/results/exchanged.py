@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from apmctl.blocks import Block, Pairs
+from apmctl.results import Document
 from apmctl.results.made import Identity, Made, Product, Row, accuracies
 from apmctl.text import count, size
 
 if TYPE_CHECKING:
-    from apmctl_core.hub.publication import Pushed as Publication
     from apmctl_core.hub.pull import Pulled as Fetched
-    from apmctl_core.jobs.pipeline import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
-class Location:
+class Location(Document):
     """Where a push has put an artifact, and what it sent."""
 
     repository: str
@@ -33,12 +31,6 @@ class Location:
     unchanged: int
     sent_bytes: int
 
-    @classmethod
-    def of(cls, pushed: Publication, **more: Any) -> Self:
-        """Where `pushed` is; `more` are the fields that a subclass adds."""
-        values = {f.name: getattr(pushed, f.name) for f in dataclasses.fields(pushed)}
-        return cls(repository=values.pop("repo"), **values, **more)
-
     def pairs(self) -> Pairs:
         """The same as people read it."""
         sent = f"{count(len(self.uploaded), 'file')}, {size(self.sent_bytes)}" if self.uploaded else "nothing new"
@@ -49,7 +41,7 @@ class Location:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OfPush:
+class _OfPush(Document):
     command: str = "push"
     artifact: Identity
 
@@ -74,11 +66,6 @@ class Released(Made):
     results: Sequence[Row]
     hub: Location
 
-    @classmethod
-    def of_release(cls, outcome: Outcome, report: Outcome, pushed: Publication) -> Released:
-        """The result of `distill --push`."""
-        return cls.of("distill", outcome, results=report.metrics["results"], hub=Location.of(pushed))
-
     def blocks(self) -> Iterator[Block]:
         yield from super().blocks()
         yield from accuracies(self.results)
@@ -86,7 +73,7 @@ class Released(Made):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pulled:
+class Pulled(Document):
     """An artifact that was pulled, or that the store had."""
 
     command: str = "pull"
@@ -97,15 +84,11 @@ class Pulled:
     downloaded_bytes: int
 
     @classmethod
-    def of(cls, pulled: Fetched) -> Pulled:
+    def by(cls, pulled: Fetched) -> Self:
         """The result of a pull."""
-        return cls(
-            artifact=Product.of(pulled.artifact, reused=pulled.reused),
-            repository=pulled.reference.repo,
-            revision=pulled.reference.revision or "main",
-            commit=pulled.commit,
-            downloaded_bytes=pulled.downloaded_bytes,
-        )
+        artifact = Product.of(pulled.artifact, reused=pulled.reused)
+        repository, revision = pulled.reference.repo, pulled.reference.revision or "main"
+        return cls.of(pulled, artifact=artifact, repository=repository, revision=revision)
 
     @property
     def brief(self) -> str:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from apmctl.blocks import Block, Pairs, Table
+from apmctl.results import Document
 from apmctl.results.made import Identity, Row, accuracies, flat, readings
 from apmctl.text import count, plural, size
 from apmctl_core.errors import ApmError
@@ -58,7 +59,7 @@ class UnfinishedRun(Identity):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listing:
+class Listing(Document):
     """The artifacts and the unfinished runs of a store."""
 
     command: str = "list"
@@ -66,12 +67,12 @@ class Listing:
     runs: Sequence[UnfinishedRun]
 
     @classmethod
-    def of(cls, artifacts: Sequence[Artifact], runs: Sequence[Run], kind: str | None = None) -> Listing:
+    def by(cls, artifacts: Sequence[Artifact], runs: Sequence[Run], kind: str | None = None) -> Listing:
         """Of a store's artifacts and runs those of a kind, with the accuracies that its reports know."""
         reports = _newest_reports(artifacts)
         return cls(
             artifacts=[_listed(a, _accuracy(a, reports)) for a in artifacts if kind in (None, a.kind)],
-            runs=[UnfinishedRun.of(r, running=r.running, progress=r.progress) for r in runs if kind in (None, r.kind)],
+            runs=[UnfinishedRun.of(run) for run in runs if kind in (None, run.kind)],
         )
 
     @property
@@ -136,7 +137,7 @@ def report_rows(report: Artifact) -> Sequence[Row]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class Shown(Document):
     """An artifact with all of its manifest."""
 
     command: str = "show"
@@ -147,15 +148,6 @@ class Shown:
     metrics: Mapping[str, Any]
     files: Mapping[str, FileEntry]
     environment: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, artifact: Artifact) -> Shown:
-        """What there is to show of an artifact."""
-        m = artifact.manifest
-        parts = {name: getattr(m, name) for name in ("recipe", "inputs", "data", "metrics", "files", "environment")}
-        if artifact.kind == "report":
-            return ShownReport(artifact=Identity.of(artifact), **parts, results=report_rows(artifact))
-        return Shown(artifact=Identity.of(artifact), **parts)
 
     @property
     def brief(self) -> str:
@@ -189,6 +181,14 @@ class ShownReport(Shown):
     def blocks(self) -> Iterator[Block]:
         yield from super().blocks()
         yield from accuracies(self.results)
+
+
+def shown(artifact: Artifact) -> Shown:
+    """All that there is to show of an artifact."""
+    identity = Identity.of(artifact)
+    if artifact.kind == "report":
+        return ShownReport.of(artifact.manifest, artifact=identity, results=report_rows(artifact))
+    return Shown.of(artifact.manifest, artifact=identity)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from apmctl.blocks import Block, Pairs, Table
+from apmctl.results import Document
 from apmctl.text import duration, label, reading, size
 from apmctl_core.config.recipe import to_dict
 from apmctl_core.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from apmctl_core.artifacts.artifact import Artifact
-    from apmctl_core.artifacts.store import Run
     from apmctl_core.jobs.pipeline import Outcome
     from apmctl_core.jobs.planning import Plan, PlanStep
 
@@ -22,18 +21,13 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Identity:
+class Identity(Document):
     """An artifact, or an unfinished run, as every document names it."""
 
     kind: str
     id: str
     name: str
     path: Path
-
-    @classmethod
-    def of(cls, entry: Artifact | Run, **more: Any) -> Self:
-        """The identity of `entry`; `more` are the fields that a subclass adds."""
-        return cls(kind=entry.kind, id=entry.id, name=entry.name, path=entry.path, **more)
 
     @property
     def ref(self) -> str:
@@ -56,7 +50,7 @@ class Product(Identity):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class Made(Document):
     """An artifact and what it took; seconds and bytes are those of this command."""
 
     command: str
@@ -66,16 +60,9 @@ class Made:
     peak_memory_bytes: int
 
     @classmethod
-    def of(cls, command: str, outcome: Outcome, **more: Any) -> Self:
-        """The result of `command`; `more` are the fields that a subclass adds."""
-        return cls(
-            command=command,
-            artifact=Product.of(outcome.artifact, reused=outcome.reused),
-            metrics=outcome.metrics,
-            elapsed_s=outcome.elapsed_s,
-            peak_memory_bytes=outcome.peak_memory_bytes,
-            **more,
-        )
+    def by(cls, command: str, outcome: Outcome, **more: Any) -> Self:
+        """What `command` made; `more` are the fields that a subclass adds."""
+        return cls.of(outcome, command=command, artifact=Product.of(outcome.artifact, reused=outcome.reused), **more)
 
     @property
     def brief(self) -> str:
@@ -106,7 +93,7 @@ class EvaluationReport(Product):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluated:
+class Evaluated(Document):
     """Accuracies: a row for each network and kind of labels."""
 
     command: str = "eval"
@@ -116,14 +103,11 @@ class Evaluated:
     peak_memory_bytes: int
 
     @classmethod
-    def of(cls, outcome: Outcome) -> Evaluated:
+    def by(cls, outcome: Outcome) -> Self:
         """The result of an evaluation."""
-        return cls(
-            artifact=EvaluationReport.of(outcome.artifact, reused=outcome.reused, set=outcome.metrics.get("set")),
-            results=outcome.metrics["results"],
-            elapsed_s=outcome.elapsed_s,
-            peak_memory_bytes=outcome.peak_memory_bytes,
-        )
+        evaluated, rows = outcome.metrics.get("set"), outcome.metrics["results"]
+        report = EvaluationReport.of(outcome.artifact, reused=outcome.reused, set=evaluated)
+        return cls.of(outcome, artifact=report, results=rows)
 
     @property
     def brief(self) -> str:
@@ -176,7 +160,7 @@ def _protocol(rows: Sequence[Row]) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Planned:
+class Planned(Document):
     """What a command would do: the settled recipe, the steps, time and memory; no `id` while the data is unknown."""
 
     command: str
@@ -189,21 +173,6 @@ class Planned:
     seconds: float
     memory_bytes: int
     segment: int
-
-    @classmethod
-    def of(cls, plan: Plan, origin: str) -> Planned:
-        """A plan for a recipe that began as `origin`."""
-        return cls(
-            command=plan.command,
-            id=plan.id,
-            exists=plan.exists,
-            settings_from=origin,
-            recipe=to_dict(plan.recipe),
-            steps=plan.steps,
-            seconds=plan.seconds,
-            memory_bytes=plan.memory_bytes,
-            segment=plan.segment,
-        )
 
     @property
     def brief(self) -> str:
@@ -224,6 +193,11 @@ class Planned:
             f"about {duration(self.seconds)} and {size(self.memory_bytes)} of memory on this machine, "
             f"at most {self.segment} images per pass"
         )
+
+
+def planned(plan: Plan, origin: str) -> Planned:
+    """A plan for a recipe that began as `origin`."""
+    return Planned.of(plan, settings_from=origin, recipe=to_dict(plan.recipe))
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, object]]:

@@ -97,8 +97,8 @@ def test_quiet_prints_the_reference_alone(cli: Cli, engine: Engine, arguments: t
 def test_people_read_what_was_made_and_what_it_took(cli: Cli, engine: Engine) -> None:
     text = cli("distill", "digits", "--ipc", "1").out
     assert text.splitlines()[0] == f"set digits-ipc1@{draft('set').id}"
-    for said in ("/store/sets/x", "images", "2.5 GB", "1:01 min", "peak memory 1.0 GB"):
-        assert said in text
+    for part in ("/store/sets/x", "images", "2.5 GB", "1:01 min", "peak memory 1.0 GB"):
+        assert part in text
     assert engine.calls
 
 
@@ -176,7 +176,8 @@ def test_eval_hands_over_its_changes_alone(cli: Cli, measured: Engine) -> None:
 
 def test_eval_as_json(cli: Cli, measured: Engine) -> None:
     document = cli("eval", "a-set", "--json").document
-    assert list(document) == ["command", "artifact", "results"]
+    assert list(document) == ["command", "artifact", "results", "elapsed_s", "peak_memory_bytes"]
+    assert list(document["artifact"]) == ["kind", "id", "name", "path", "reused", "set"]
     assert document["artifact"]["set"] == "digits-ipc1@0123456789ab"
     assert document["results"] == measured.metrics["results"]
 
@@ -268,12 +269,17 @@ def test_a_dry_run_shows_the_plan_and_does_nothing(cli: Cli, engine: Engine, mon
     monkeypatch.setattr(planning, "plan", plan)
     arguments = ("distill", "cifar100", "--ipc", "50", "--segment", "100", "--dry-run", "--teachers", "a-pool")
     document = cli(*arguments, "--json").document
+    assert list(document) == [
+        *("command", "dry_run", "id", "exists", "settings_from", "recipe", "steps", "seconds", "memory_bytes"),
+        "segment",
+    ]
     assert (document["command"], document["dry_run"], document["id"]) == ("distill", True, None)
+    assert document["steps"][0] == {"name": "teachers", "detail": "train 4", "seconds": 60.0}
     assert (document["seconds"], document["memory_bytes"]) == (90.0, 10**9)
     assert document["recipe"]["distill"]["student_lr"] == 0.04
     assert [step["name"] for step in document["steps"]] == ["teachers", "distill"]
     text = cli(*arguments).out
-    for said in ("distill.student_lr", "0.04", "train 4", "about 1:00 min", "about 1:30 min and 1.0 GB"):
-        assert said in text
+    for part in ("distill.student_lr", "0.04", "train 4", "about 1:00 min", "about 1:30 min and 1.0 GB"):
+        assert part in text
     assert cli(*arguments, "--quiet").out == ""
     assert engine.calls == []

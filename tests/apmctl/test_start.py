@@ -54,6 +54,15 @@ def test_version(cli: Callable[..., Answer]) -> None:
     assert cli("--version") == Answer(0, f"apmctl {__version__}\n", "")
 
 
+def test_the_module_runs_as_the_command_does() -> None:
+    answers = [
+        subprocess.run([*command, "presets", "nothing"], capture_output=True, check=False)
+        for command in ([COMMAND], [sys.executable, "-m", "apmctl"])
+    ]
+    assert [(a.returncode, a.stdout, a.stderr) for a in answers] == [(2, b"", answers[0].stderr)] * 2
+    assert answers[0].stderr
+
+
 def test_the_commands_are_those_of_the_design() -> None:
     verbs = {"teachers", "distill", "relabel", "eval", "list", "show", "verify", "rm", "presets", "doctor"}
     assert verbs <= set(COMMANDS)
