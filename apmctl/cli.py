@@ -83,11 +83,7 @@ def run(arguments: Sequence[str]) -> int:
         failure = errors.describe(e)
         if failure is None:
             raise
-        _sink(arguments).failure(failure)
+        # The command may not have parsed its own options.
+        Sink(json="--json" in arguments).failure(failure)
         return failure.exit_code
     return code if isinstance(code, int) else errors.DONE
-
-
-def _sink(arguments: Sequence[str]) -> Sink:
-    """The sink for an error, whose command may not have parsed its own options."""
-    return Sink(json="--json" in arguments)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from apmctl import progress
 from apmctl.output import Sink
 from apmctl.signature import Group, Values, option
 from apmctl.text import parse_size
 from apmctl_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from apmctl_core.jobs.pipeline import Session
 
 RUN_PANEL = "Where and how to run"
 OUTPUT_PANEL = "Output"
@@ -30,8 +36,21 @@ class Machine:
     compile: bool | None
     segment: int | None  # images per pass; None: what fits into memory
     memory_budget: int | None  # bytes
-    wait: bool
+    no_wait: bool
     data: Path | None
+
+    @contextlib.contextmanager
+    def session(self, out: Sink) -> Iterator[Session]:
+        """A session of the engine whose events `out` prints. Raises DeviceError for a device that is not available."""
+        with progress.listening(out) as emit:
+            from apmctl_core.artifacts.store import Store
+            from apmctl_core.jobs.pipeline import Session
+            from apmctl_core.machine import runtime
+
+            computing = runtime.resolve(self.device, self.compile, self.segment, emit, self.memory_budget)
+            yield Session(
+                store=Store(self.store), runtime=computing, data_path=self.data, emit=emit, wait=not self.no_wait
+            )
 
 
 _DATASET_HELP = "A known name (digits, cifar10, ...), hf:owner/name, or a folder."
@@ -88,15 +107,9 @@ _COMPUTE = (
 
 
 def _machine(values: Values) -> Machine:
-    return Machine(
-        store=store_root(values["store"]),
-        device=values["device"],
-        compile=values["compile"],
-        segment=_segment(values["segment"]),
-        memory_budget=_budget(values["memory_budget"]),
-        wait=not values["no_wait"],
-        data=values["data"],
-    )
+    store, segment, budget = values["store"], values["segment"], values["memory_budget"]
+    parsed = {"store": store_root(store), "segment": _segment(segment), "memory_budget": _budget(budget)}
+    return Machine(**{**values, **parsed})
 
 
 def _segment(text: str) -> int | None:

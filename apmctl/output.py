@@ -23,7 +23,6 @@ from apmctl.text import clean
 class Result(Protocol):
     """What a command hands over: a dataclass, whose fields are the JSON document."""
 
-    @property
     def brief(self) -> str:
         """What `--quiet` prints."""
 
@@ -43,7 +42,7 @@ class Sink:
         if self.json:
             self.text(to_json(result))
         else:
-            self.text(result.brief if self.quiet else _human(result.blocks()))
+            self.text(result.brief() if self.quiet else _human(result.blocks()))
 
     def text(self, text: str) -> None:
         """Print text on stdout as it is."""
@@ -68,7 +67,7 @@ class Sink:
         """Print an error in place of a result: with `--json` it is also the document on stdout."""
         self.complaint(failure)
         if self.json:
-            self.text(to_json(failure.document()))
+            self.text(to_json(failure))
 
 
 def labelled(text: str, level: str) -> str:
@@ -90,11 +89,13 @@ def to_json(document: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value of dicts, lists, strings, finite numbers and None."""
+    """A value as dicts, lists, strings, finite numbers and None; `document()` of a value takes precedence."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (str, bool, int)):
         return value
+    if hasattr(value, "document"):
+        return plain(value.document())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):

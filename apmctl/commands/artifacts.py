@@ -19,14 +19,7 @@ if TYPE_CHECKING:
     from apmctl_core.events import Emit
 
 
-class Kind(StrEnum):
-    """Kinds of artifacts."""
-
-    pool = "pool"
-    set = "set"
-    report = "report"
-
-
+Kind = StrEnum("Kind", ["pool", "set", "report"])
 _Kind = Annotated[Kind | None, typer.Option("--kind", metavar="|".join(Kind), help="Only artifacts of this kind.")]
 
 

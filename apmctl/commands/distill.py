@@ -12,7 +12,6 @@ from apmctl.options import Machine
 from apmctl.output import Result, Sink
 from apmctl.results.exchanged import Location, Released
 from apmctl.results.made import Made, planned
-from apmctl.sessions import opened
 from apmctl.signature import takes
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def distill(
 ) -> None:
     """Distil a data set into a few synthetic images per class; trains or reuses a pool if none is given."""
     recipe, origin = settings.recipe(dataset)
-    with opened(machine, out) as session:
+    with machine.session(out) as session:
         from apmctl_core.jobs import pipeline, planning
 
         result: Result

@@ -26,7 +26,6 @@ class Diagnosis:
     ok: bool
     checks: Sequence[Check]
 
-    @property
     def brief(self) -> str:
         return "ok" if self.ok else "\n".join(f"{c.name}: error" for c in self.checks if c.status == "error")
 

@@ -11,7 +11,6 @@ from apmctl.errors import FAILED, Failure
 from apmctl.options import Machine
 from apmctl.output import Sink
 from apmctl.results.made import Evaluated, Row
-from apmctl.sessions import opened
 from apmctl.signature import takes
 from apmctl_core.errors import ConfigError
 
@@ -34,7 +33,7 @@ def evaluate(
     """Train networks on a set, test them, and compare with as many random real images."""
     if min_accuracy is not None and not 0 <= min_accuracy <= 1:
         raise ConfigError(f"--min-accuracy must be a fraction, got {min_accuracy}", "e.g. 0.4 for 40 per cent")
-    with opened(machine, out) as session:
+    with machine.session(out) as session:
         from apmctl_core.jobs import pipeline
 
         result = Evaluated.by(pipeline.evaluate_set(session, ref, changes))

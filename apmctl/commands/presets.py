@@ -24,7 +24,6 @@ class Presets:
     command: str = "presets"
     presets: Mapping[str, _Recipe]
 
-    @property
     def brief(self) -> str:
         return "\n".join(self.presets)
 
@@ -56,14 +55,13 @@ class Preset:
     name: str
     recipe: _Recipe
 
-    @property
     def brief(self) -> str:
         import tomli_w
 
         return tomli_w.dumps(self.recipe).rstrip()
 
     def blocks(self) -> Iterator[Block]:
-        yield from self.brief.splitlines()
+        yield from self.brief().splitlines()
 
 
 @takes(options.OUTPUT)

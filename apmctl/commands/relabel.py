@@ -11,15 +11,9 @@ from apmctl import options
 from apmctl.options import Machine
 from apmctl.output import Sink
 from apmctl.results.made import Made
-from apmctl.sessions import opened
 from apmctl.signature import takes
 
-
-class Committee(StrEnum):
-    """Who labels."""
-
-    mean = "mean"
-    single = "single"
+Committee = StrEnum("Committee", ["mean", "single"])
 
 
 @takes(options.MACHINE, options.OUTPUT)
@@ -35,7 +29,7 @@ def relabel(
     out: Sink,
 ) -> None:
     """Give the images of a set new logits, from its own pool of teachers or another one."""
-    with opened(machine, out) as session:
+    with machine.session(out) as session:
         from apmctl_core.jobs import pipeline
 
         outcome = pipeline.relabel_set(session, ref, pool=teachers, committee=committee.value, name=name)

@@ -7,7 +7,6 @@ from apmctl.fields import Settings
 from apmctl.options import Machine
 from apmctl.output import Result, Sink
 from apmctl.results.made import Made, planned
-from apmctl.sessions import opened
 from apmctl.signature import takes
 
 
@@ -23,7 +22,7 @@ def teachers(
 ) -> None:
     """Train a pool of teachers on a data set, or reuse the one that exists."""
     recipe, origin = settings.recipe(dataset)
-    with opened(machine, out) as session:
+    with machine.session(out) as session:
         from apmctl_core.jobs import pipeline, planning
 
         result: Result

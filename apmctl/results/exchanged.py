@@ -50,7 +50,6 @@ class _OfPush(Document):
 class Pushed(Location, _OfPush):
     """An artifact that was pushed."""
 
-    @property
     def brief(self) -> str:
         return self.commit
 
@@ -90,7 +89,6 @@ class Pulled(Document):
         repository, revision = pulled.reference.repo, pulled.reference.revision or "main"
         return cls.of(pulled, artifact=artifact, repository=repository, revision=revision)
 
-    @property
     def brief(self) -> str:
         return self.artifact.ref
 

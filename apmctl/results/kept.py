@@ -75,7 +75,6 @@ class Listing(Document):
             runs=[UnfinishedRun.of(run) for run in runs if kind in (None, run.kind)],
         )
 
-    @property
     def brief(self) -> str:
         return "\n".join(artifact.ref for artifact in self.artifacts)
 
@@ -149,7 +148,6 @@ class Shown(Document):
     files: Mapping[str, FileEntry]
     environment: Mapping[str, Any]
 
-    @property
     def brief(self) -> str:
         return str(self.artifact.path)
 
@@ -200,7 +198,6 @@ class Verified:
     files: int
     bytes: int
 
-    @property
     def brief(self) -> str:
         return self.artifact.ref
 
@@ -215,7 +212,6 @@ class Removed:
     command: str = "rm"
     removed: Sequence[str]
 
-    @property
     def brief(self) -> str:
         return "\n".join(self.removed)
 

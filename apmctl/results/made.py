@@ -64,7 +64,6 @@ class Made(Document):
         """What `command` made; `more` are the fields that a subclass adds."""
         return cls.of(outcome, command=command, artifact=Product.of(outcome.artifact, reused=outcome.reused), **more)
 
-    @property
     def brief(self) -> str:
         return self.artifact.ref
 
@@ -109,7 +108,6 @@ class Evaluated(Document):
         report = EvaluationReport.of(outcome.artifact, reused=outcome.reused, set=evaluated)
         return cls.of(outcome, artifact=report, results=rows)
 
-    @property
     def brief(self) -> str:
         return "\n".join(f"{row['accuracy_mean']:.4f}" for row in self.results)
 
@@ -174,7 +172,6 @@ class Planned(Document):
     memory_bytes: int
     segment: int
 
-    @property
     def brief(self) -> str:
         return self.id or ""
 

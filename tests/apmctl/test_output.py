@@ -9,7 +9,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
 
 import pytest
 from rich.console import Console
@@ -27,7 +26,9 @@ class Answer:
 
     command: str = "x"
     value: float = 1
-    brief: ClassVar[str] = "brief"
+
+    def brief(self) -> str:
+        return "brief"
 
     def blocks(self) -> list[Block]:
         return ["for people"]
