@@ -1,4 +1,4 @@
-"""The Typer app, its commands, and the way in and out of the process.
+"""The Typer app, its commands, and how the process starts and exits.
 
 Nothing here imports the engine's heavy parts: commands do that in their bodies, so that help is instant.
 """
@@ -34,16 +34,16 @@ def start(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    """Distil an image data set once, keep the result as an artifact that can be trusted, measure it."""
+    """Distil image data sets into small synthetic ones; keep, evaluate and publish them."""
     if version:
-        Sink().result({}, f"apmctl {__version__}", "")
+        Sink().text(f"apmctl {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        raise ConfigError("no command is named", "`apmctl --help` lists them")
+        raise ConfigError("missing command", "`apmctl --help` lists the commands")
 
 
-MAKE = "Make and measure"
-KEEP = "What there is"
+MAKE = "Make and evaluate"
+KEEP = "Manage artifacts"
 SHARE = "Share"
 ABOUT = "About"
 
@@ -62,10 +62,10 @@ app.command("doctor", rich_help_panel=ABOUT)(doctor.doctor)
 
 
 def main() -> None:
-    """The installed command: run, and leave with the exit code."""
+    """The installed command: run, and exit with its code."""
     code = run(sys.argv[1:])
     if code in (errors.INTERRUPTED, errors.TERMINATED):
-        # All is saved and told; taking torch down would take seconds that whoever stops the process may not grant.
+        # All is saved and printed; unloading torch would take seconds that whoever stops the process may not grant.
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code; an error that nobody foresaw keeps its traceback."""
+    """Run one command line and return its exit code; unforeseen errors keep their traceback."""
     try:
         interrupts.install()
         code = app(args=list(arguments), prog_name="apmctl", standalone_mode=False)
@@ -83,11 +83,7 @@ def run(arguments: Sequence[str]) -> int:
         failure = errors.describe(e, *arguments[:1])
         if failure is None:
             raise
-        _sink(arguments).failure(failure)
+        # The command may not have parsed its own options.
+        Sink(json="--json" in arguments).failure(failure)
         return failure.exit_code
     return code if isinstance(code, int) else errors.DONE
-
-
-def _sink(arguments: Sequence[str]) -> Sink:
-    """The sink for an error, whose command may never have got as far as reading its own options."""
-    return Sink(json="--json" in arguments)

@@ -1,7 +1,6 @@
-"""The one sink of all output: human, JSON or quiet.
+"""The one sink of all output, which derives the human, the JSON and the quiet form from one value.
 
-stdout carries the result alone. With `--json` it is one JSON document; with `--quiet` the bare essential. Errors,
-notes and progress go to stderr.
+stdout carries only the result. Errors, notes and progress go to stderr.
 """
 
 from __future__ import annotations
@@ -12,62 +11,95 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
+import msgspec
+
+from apmctl.blocks import Block, as_text, on_terminal
 from apmctl.errors import Failure
 from apmctl.text import clean
 
 
+class Result(Protocol):
+    """What a command hands over: a dataclass, whose fields are the JSON document."""
+
+    def brief(self) -> str:
+        """What `--quiet` prints."""
+
+    def blocks(self) -> Iterable[Block]:
+        """What people read."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Sink:
-    """Where a command's result goes, in which form. `--json` decides what stdout carries even beside `--quiet`."""
+    """Where the result of a command goes, and in which form. `--json` takes precedence over `--quiet` on stdout."""
 
     json: bool = False
     quiet: bool = False
 
-    def result(self, document: Mapping[str, Any], human: str, brief: str) -> None:
-        """Deliver a result, once a command: the document, the text for people, or the bare essential."""
+    def result(self, result: Result) -> None:
+        """Print the result of a command, once a command."""
         if self.json:
-            _write(sys.stdout, to_json(document))
+            self.text(to_json(result))
         else:
-            _write(sys.stdout, brief if self.quiet else human)
+            self.text(result.brief() if self.quiet else _human(result.blocks()))
+
+    def text(self, text: str) -> None:
+        """Print text on stdout as it is."""
+        _write(sys.stdout, text)
 
     def note(self, text: str, level: str = "info") -> None:
-        """Say something that is not the result."""
-        if not self.quiet:
-            _write(sys.stderr, f"{'note' if level == 'info' else level}: {clean(text)}")
+        """Print a note or a warning."""
+        self.line(labelled(text, level))
 
     def line(self, text: str) -> None:
-        """Write one line about progress."""
+        """Print one line of progress."""
         if not self.quiet:
             _write(sys.stderr, clean(text))
 
     def complaint(self, failure: Failure) -> None:
-        """Tell what is wrong on stderr: one line, and one with what to do."""
+        """Print an error on stderr: a line that says what is wrong, and one that says what to do."""
         _write(sys.stderr, f"error: {clean(failure.message)}")
         if failure.hint:
             _write(sys.stderr, f"hint: {clean(failure.hint)}")
 
     def failure(self, failure: Failure) -> None:
-        """Tell of an error in place of a result: with `--json` it is the document on stdout."""
+        """Print an error in place of a result: with `--json` it is also the document on stdout."""
         self.complaint(failure)
         if self.json:
-            _write(sys.stdout, to_json(failure.document()))
+            self.text(to_json(failure))
 
 
-def to_json(document: Mapping[str, Any]) -> str:
-    """One JSON document. What JSON cannot say becomes null: a number that is not finite says nothing anyway."""
+def labelled(text: str, level: str) -> str:
+    """A note or a warning as one line."""
+    return f"{'note' if level == 'info' else level}: {text}"
+
+
+def _human(blocks: Iterable[Block]) -> str:
+    if not sys.stdout.isatty():
+        return as_text(blocks)
+    from rich.console import Console
+
+    return on_terminal(blocks, Console(file=sys.stdout))
+
+
+def to_json(document: Any) -> str:
+    """A value as one JSON document. Numbers that are not finite become null."""
     return json.dumps(plain(document), indent=2, allow_nan=False, ensure_ascii=True)
 
 
 def plain(value: Any) -> Any:
-    """A value of dicts, lists, strings, finite numbers and None."""
+    """A value as dicts, lists, strings, finite numbers and None; `document()` of a value takes precedence."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (str, bool, int)):
         return value
+    if hasattr(value, "document"):
+        return plain(value.document())
+    if isinstance(value, msgspec.Struct):
+        return plain(msgspec.structs.asdict(value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -76,7 +108,7 @@ def plain(value: Any) -> Any:
         return [plain(v) for v in value]
     if isinstance(value, PurePath):
         return str(value)
-    raise TypeError(f"not for JSON: {type(value).__name__}")
+    raise TypeError(f"cannot be JSON: {type(value).__name__}")
 
 
 def _write(stream: TextIO, text: str) -> None:
@@ -89,12 +121,12 @@ def _write(stream: TextIO, text: str) -> None:
         encoding = stream.encoding or "ascii"
         _write(stream, text.encode(encoding, "backslashreplace").decode(encoding))
     except BrokenPipeError:
-        # A reader that has seen enough (`| head`) is no failure of the command: what follows goes nowhere.
+        # A reader that stops early (`| head`) is not a failure of the command: the rest is discarded.
         _discard(stream)
 
 
 def _discard(stream: TextIO) -> None:
     with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)

@@ -5,21 +5,19 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from apmctl.output import Sink
-from apmctl.text import clean, duration, label, number, plural, size
+from apmctl.output import Sink, labelled
+from apmctl.text import clean, duration, label, number, plural, reading
 from apmctl_core.events import Emit, Event, Note, Progress, silent
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress as Bars
     from rich.progress import TaskID
-    from rich.text import Text
 
-_LINE_SECONDS = 10.0  # a plain line is written after so long ...
+_LINE_SECONDS = 10.0  # a plain line is written after this time ...
 _LINE_SHARE = 0.1  # ... or after this share of a stage ...
 _LEAST_SECONDS = 1.0  # ... but not more often than this
 
@@ -32,8 +30,11 @@ def listening(sink: Sink) -> Iterator[Emit]:
     if sink.quiet:
         yield silent
     elif sys.stderr.isatty():
-        with _bars() as emit:
-            yield emit
+        from rich.console import Console
+
+        live = Live(Console(stderr=True, highlight=False, markup=False))
+        with live.bars:
+            yield live
     else:
         yield Lines(sink)
 
@@ -45,14 +46,7 @@ class Meter:
     began: float
     first: int
     latest: Progress
-    now: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.now = self.began
-
-    def update(self, event: Progress, now: float) -> None:
-        """Take in the next event of the stage."""
-        self.latest, self.now = event, now
+    now: float
 
     @property
     def share(self) -> float:
@@ -61,46 +55,54 @@ class Meter:
 
     @property
     def rate(self) -> float | None:
-        """Units a second, or None as long as nothing can be said."""
+        """Units per second, or None while it is unknown."""
         done, seconds = self.latest.done - self.first, self.now - self.began
         return done / seconds if done > 0 and seconds > 0 else None
 
     @property
-    def left(self) -> float | None:
-        """Seconds left at this rate."""
-        return None if self.rate is None else (self.latest.total - self.latest.done) / self.rate
+    def count(self) -> str:
+        """Units done of all."""
+        return f"{self.latest.done}/{self.latest.total} {plural(self.latest.unit)}"
 
-    def readings(self) -> str:
-        """Rate, time left and the stage's own metrics, as one text."""
-        parts = [] if self.rate is None else [rate(self.rate, self.latest.unit)]
-        if self.left:
-            parts.append(f"{duration(self.left)} left")
-        return ", ".join([*parts, *metrics(self.latest.metrics)])
+    def readings(self) -> list[str]:
+        """Rate, time left and the stage's own metrics."""
+        parts = []
+        if self.rate is not None:
+            parts.append(speed(self.rate, self.latest.unit))
+            remaining = self.latest.total - self.latest.done
+            parts += [f"{duration(remaining / self.rate)} left"] if remaining else []
+        return parts + [f"{label(name)} {reading(name, value)}" for name, value in self.latest.metrics.items()]
 
 
-def rate(per_second: float, unit: str) -> str:
-    """A rate as a person would say it: per second, or seconds for one where that is slow."""
+def speed(per_second: float, unit: str) -> str:
+    """A rate per second, or seconds per unit where that is slow."""
     if per_second >= 1:
         return f"{number(per_second)} {plural(unit)}/s"
     return f"{number(1 / per_second)} s/{unit.removesuffix('s')}"
 
 
-def metrics(values: Mapping[str, float]) -> list[str]:
-    """Each metric as `name value`; those counted in bytes in a fitting unit."""
-    return [f"{label(name)} {_reading(name, value)}" for name, value in values.items()]
+class Meters:
+    """The meters of all stages by their names."""
 
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._meters: dict[str, Meter] = {}
 
-def _reading(name: str, value: float) -> str:
-    return size(value) if name.endswith("bytes") else number(value)
+    def update(self, event: Progress) -> Meter:
+        """The meter of the event's stage, brought up to date; a stage that starts over gets a new one."""
+        now, meter = self._clock(), self._meters.get(event.stage)
+        if meter is None or event.done < meter.latest.done or event.total != meter.latest.total:
+            meter = self._meters[event.stage] = Meter(now, event.done, event, now)
+        meter.latest, meter.now = event, now
+        return meter
 
 
 class Lines:
-    """Plain lines: the first and the last event of a stage, and at sensible intervals in between."""
+    """Plain lines: the first and the last event of a stage, and some in between."""
 
     def __init__(self, sink: Sink, clock: Clock = time.monotonic) -> None:
         self._sink = sink
-        self._clock = clock
-        self._meters: dict[str, Meter] = {}
+        self._meters = Meters(clock)
         self._written: dict[str, tuple[float, float]] = {}
 
     def __call__(self, event: Event) -> None:
@@ -108,12 +110,10 @@ class Lines:
         if isinstance(event, Note):
             self._sink.note(event.text, event.level)
             return
-        meter = _metered(self._meters, event, self._clock())
+        meter = self._meters.update(event)
         if self._due(meter):
             self._written[event.stage] = (meter.now, meter.share)
-            readings = meter.readings()
-            count = f"{event.done}/{event.total} {plural(event.unit)} ({meter.share:.0%})"
-            self._sink.line(f"{event.stage}: {count}{', ' if readings else ''}{readings}")
+            self._sink.line(f"{event.stage}: {', '.join([f'{meter.count} ({meter.share:.0%})', *meter.readings()])}")
 
     def _due(self, meter: Meter) -> bool:
         last = self._written.get(meter.latest.stage)
@@ -123,75 +123,27 @@ class Lines:
         return seconds >= _LINE_SECONDS or (share >= _LINE_SHARE - 1e-9 and seconds >= _LEAST_SECONDS)
 
 
-def _metered(meters: dict[str, Meter], event: Progress, now: float) -> Meter:
-    """The meter of an event's stage, brought up to date; a stage that starts over gets a new one."""
-    meter = meters.get(event.stage)
-    if meter is None or event.done < meter.latest.done or event.total != meter.latest.total:
-        meter = meters[event.stage] = Meter(now, event.done, event)
-    meter.update(event, now)
-    return meter
-
-
-# --- on a terminal -----------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _bars() -> Iterator[Emit]:
-    from rich.console import Console
-
-    with Live(Console(stderr=True, highlight=False, markup=False)) as live:
-        yield live
-
-
 class Live:
-    """A bar a stage, one under the other; notes scroll by above them."""
+    """One bar per stage; notes scroll by above them. Events are shown while `bars` is entered."""
 
     def __init__(self, console: Console, clock: Clock = time.monotonic) -> None:
-        self._console = console
-        self._clock = clock
-        self._meters: dict[str, Meter] = {}
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bars
+
+        texts = ("{task.description}", "{task.percentage:3.0f}%", "{task.fields[readings]}")
+        name, percentage, readings = (TextColumn(text, markup=False) for text in texts)
+        self.bars = Bars(name, BarColumn(bar_width=24), percentage, readings, console=console, refresh_per_second=4)
+        self._meters = Meters(clock)
         self._tasks: dict[str, TaskID] = {}
-        self._bars = _make_bars(console)
-
-    def __enter__(self) -> Live:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
         if isinstance(event, Note):
-            self._console.print(_text(event), soft_wrap=True)
+            style = "yellow" if event.level == "warning" else "dim"
+            self.bars.console.print(clean(labelled(event.text, event.level)), style=style, soft_wrap=True)
             return
-        meter = _metered(self._meters, event, self._clock())
+        meter = self._meters.update(event)
         if event.stage not in self._tasks:
-            self._tasks[event.stage] = self._bars.add_task(clean(event.stage), readings="")
-        count = f"{event.done}/{event.total} {plural(event.unit)}"
-        self._bars.update(
-            self._tasks[event.stage],
-            completed=event.done,
-            total=event.total,
-            readings=clean(", ".join(part for part in (count, meter.readings()) if part)),
-        )
-
-
-def _make_bars(console: Console) -> Bars:
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as Bars
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TextColumn("{task.percentage:3.0f}%", markup=False),
-        TextColumn("{task.fields[readings]}", markup=False),
-    )
-    return Bars(*columns, console=console, refresh_per_second=4)
-
-
-def _text(note: Note) -> Text:
-    from rich.text import Text
-
-    style = "yellow" if note.level == "warning" else "dim"
-    return Text(f"{'note' if note.level == 'info' else note.level}: {clean(note.text)}", style=style)
+            self._tasks[event.stage] = self.bars.add_task(clean(event.stage), readings="")
+        readings = clean(", ".join([meter.count, *meter.readings()]))
+        self.bars.update(self._tasks[event.stage], completed=event.done, total=event.total, readings=readings)

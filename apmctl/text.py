@@ -1,9 +1,9 @@
-"""Plain text for people: tables, sizes, durations, and strings from strangers made safe to print."""
+"""Sizes, durations and readings as people write them, and strings from strangers made safe to print."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from typing import Any
 
 _STEPS = ("B", "KB", "MB", "GB", "TB")
 _SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*(?:([KMGT])(I?)B?|B)?", re.IGNORECASE)
@@ -15,27 +15,6 @@ def clean(value: object) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-
-
-def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()) -> str:
-    """Aligned columns under their headers; those numbered in `right` are set flush right."""
-    cells = [list(headers), *([clean(value) for value in row] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
-    return "\n".join(_row(row, widths, right) for row in cells)
-
-
-def _row(row: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> str:
-    padded = (
-        cell.rjust(width) if i in right else cell.ljust(width)
-        for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-    )
-    return "  ".join(padded).rstrip()
-
-
-def pairs(values: Sequence[tuple[str, object]], indent: int = 0) -> str:
-    """One `key  value` a line, the values aligned."""
-    width = max((len(clean(key)) for key, _ in values), default=0)
-    return "\n".join(f"{' ' * indent}{clean(key).ljust(width)}  {clean(value)}".rstrip() for key, value in values)
 
 
 def size(count: float) -> str:
@@ -50,10 +29,10 @@ def size(count: float) -> str:
 
 def parse_size(text: str) -> int | None:
     """The bytes of a size such as 800MB, 1.5 GiB or a plain number; None for what is no size."""
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
         return None
-    number, unit, binary = found.groups()
+    number, unit, binary = match.groups()
     return int(float(number) * (1024 if binary else 1000) ** ("KMGT".index(unit.upper()) + 1 if unit else 0))
 
 
@@ -72,15 +51,31 @@ def duration(seconds: float) -> str:
 
 
 def plural(unit: str) -> str:
-    """The plural of a unit, whichever of the two is given."""
+    """The plural of a unit given in the singular or the plural."""
     return f"{unit.removesuffix('s')}s"
 
 
 def label(metric: str) -> str:
-    """The name of a metric as people read it; the value shows that it is in bytes."""
+    """The name of a metric as people read it; `reading` shows bytes with their unit."""
     return metric.removesuffix("_bytes").replace("_", " ")
 
 
 def number(value: float) -> str:
-    """A reading with four digits that count."""
+    """A number with four significant digits."""
     return f"{value:.4g}"
+
+
+def reading(metric: str, value: Any) -> str:
+    """The value of a metric, in the unit that its name gives."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    if metric.endswith("bytes"):
+        return size(value)
+    return duration(value) if metric == "seconds" else number(value)
+
+
+def count(quantity: int, unit: str) -> str:
+    """A quantity and its unit, in the plural where it is not one."""
+    return f"{quantity} {unit.removesuffix('s') if quantity == 1 else plural(unit)}"

@@ -1,22 +1,26 @@
-"""`apmctl list`, `show`, `verify` and `rm`: what the store holds."""
+"""`apmctl list`, `show`, `verify` and `rm`: the content of the store."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apmctl import options, present, progress
+from apmctl import options, progress
 from apmctl.output import Sink
+from apmctl.results.kept import Listing, Removed, Verified, shown
+from apmctl.results.made import Identity
 from apmctl.signature import takes
-from apmctl_core.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
     from apmctl_core.artifacts.artifact import Artifact
+    from apmctl_core.events import Emit
 
-_KINDS = ("pool", "set", "report")
-_Kind = Annotated[str | None, typer.Option("--kind", metavar="|".join(_KINDS), help="Only artifacts of this kind.")]
+
+Kind = StrEnum("Kind", ["pool", "set", "report"])
+_Kind = Annotated[Kind | None, typer.Option("--kind", metavar="|".join(Kind), help="Only artifacts of this kind.")]
 
 
 @takes(options.STORE, options.OUTPUT)
@@ -24,49 +28,36 @@ def list_(*, kind: _Kind = None, store: Path, out: Sink) -> None:
     """List artifacts, and unfinished runs with their progress."""
     from apmctl_core.artifacts.store import Store
 
-    if kind is not None and kind not in _KINDS:
-        raise ConfigError(f"--kind cannot be {kind!r}", f"choose one of: {', '.join(_KINDS)}")
     home = Store(store)
-    everything, damaged = home.scan()
-    for each in damaged:
-        out.note(f"left out {each.ref}: {each.error.message}", "warning")
-    reports = present.newest_reports(everything)
-    chosen = [a for a in everything if kind in (None, a.kind)]
-    artifacts = [present.listed(a, present.accuracy_of(a, reports)) for a in chosen]
-    runs = [present.unfinished(r) for r in home.runs() if kind in (None, r.kind)]
-    brief = "\n".join(a.ref for a in chosen)
-    out.result({"command": "list", "artifacts": artifacts, "runs": runs}, present.inventory(artifacts, runs), brief)
+    artifacts, damaged = home.scan()
+    for entry in damaged:
+        out.note(f"skipped {entry.ref}: {entry.error.message}", "warning")
+    out.result(Listing.by(artifacts, home.runs(), kind))
 
 
 @takes(options.STORE, options.OUTPUT)
 def show(ref: options.RefArgument, *, store: Path, out: Sink) -> None:
     """Show an artifact: its recipe, inputs, metrics and files."""
-    artifact = _find(store, ref, out)
-    document = {"command": "show", **present.shown(artifact)}
-    out.result(document, present.description(artifact), str(artifact.path))
+    with progress.listening(out) as emit:
+        artifact = _find(store, ref, emit)
+    out.result(shown(artifact))
 
 
 @takes(options.STORE, options.OUTPUT)
 def verify(ref: options.RefArgument, *, store: Path, out: Sink) -> None:
-    """Check every file of an artifact against its manifest, and every value as loading it would."""
-    from apmctl_core.artifacts.verify import verify as problems_of
-    from apmctl_core.models.registry import state_shapes
+    """Check every file of an artifact against its manifest, and every value as loading would."""
+    from apmctl_core.artifacts.verify import require_sound
+    from apmctl_core.models import state_shapes
 
-    artifact = _find(store, ref, out)
-    problems = problems_of(artifact, state_shapes)
-    for problem in problems[1:]:
-        out.note(f"{artifact.ref}: {problem}", "warning")
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise ArtifactError(f"{artifact.ref} is damaged: {problems[0]}{more}", "make or fetch it again")
-    files = len(artifact.manifest.files)
-    document = {"command": "verify", "artifact": present.identity(artifact), "files": files, "bytes": artifact.size}
-    out.result(document, present.soundness(artifact), artifact.ref)
+    with progress.listening(out) as emit:
+        artifact = _find(store, ref, emit)
+        require_sound(artifact, state_shapes, emit=emit)
+    out.result(Verified(artifact=Identity.of(artifact), files=len(artifact.manifest.files), bytes=artifact.size))
 
 
 @takes(options.STORE, options.OUTPUT)
 def remove(
-    refs: Annotated[list[str], typer.Argument(metavar="REF...", help="Names, name@id, starts of ids.")],
+    refs: Annotated[list[str], typer.Argument(metavar="REF...", help="Names, name@id, or prefixes of ids.")],
     *,
     store: Path,
     out: Sink,
@@ -79,15 +70,11 @@ def remove(
     targets = list({target.path: target for target in map(home.target, refs)}.values())
     for target in targets:
         home.remove(target)
-    removed = [target.ref for target in targets]
-    out.result(
-        {"command": "rm", "removed": removed}, "\n".join(f"removed {ref}" for ref in removed), "\n".join(removed)
-    )
+    out.result(Removed(removed=[target.ref for target in targets]))
 
 
-def _find(store: Path, ref: str, out: Sink) -> Artifact:
+def _find(store: Path, ref: str, emit: Emit) -> Artifact:
     from apmctl_core.artifacts.store import Store
     from apmctl_core.hub.find import find
 
-    with progress.listening(out) as emit:
-        return find(Store(store), ref, emit=emit)
+    return find(Store(store), ref, emit=emit)

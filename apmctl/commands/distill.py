@@ -1,30 +1,31 @@
-"""`apmctl distill`: a distilled set, made or found."""
+"""`apmctl distill`: make or reuse a distilled set."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apmctl import exchange, fields, options, plans, present
+from apmctl import fields, options
 from apmctl.fields import Settings
 from apmctl.options import Machine
-from apmctl.output import Sink
-from apmctl.sessions import opened
+from apmctl.output import Result, Sink
+from apmctl.results.exchanged import Location, Released
+from apmctl.results.made import Made, planned
 from apmctl.signature import takes
 
+if TYPE_CHECKING:
+    from apmctl_core.config import Recipe
+    from apmctl_core.jobs import Session
+
+_PUSH_HELP = "Evaluate the finished set, and push it to the Hub with its accuracies."
 _Push = Annotated[
     str | None,
-    typer.Option(
-        "--push",
-        metavar="OWNER/NAME",
-        help="Measure the set when it is done, and push it to the Hub with the result.",
-        rich_help_panel=options.OUTPUT_PANEL,
-    ),
+    typer.Option("--push", metavar="OWNER/NAME", help=_PUSH_HELP, rich_help_panel=options.OUTPUT_PANEL),
 ]
 
 
-@takes(fields.settings(fields.DISTILL), options.machine(), options.OUTPUT)
+@takes(fields.settings(fields.DISTILL), options.MACHINE, options.OUTPUT)
 def distill(
     dataset: options.DatasetArgument = None,
     *,
@@ -36,22 +37,29 @@ def distill(
     machine: Machine,
     out: Sink,
 ) -> None:
-    """Distil a data set into a few synthetic images a class; trains or finds a pool if none is named."""
+    """Distil a data set into a few synthetic images per class; trains or reuses a pool if none is given."""
     recipe, origin = settings.recipe(dataset)
-    if dry_run:
-        plans.deliver(out, machine, "distill", recipe, origin, teachers)
-        return
-    with opened(machine, out) as session:
-        from apmctl_core.jobs.pipeline import distill_set
+    with machine.session(out) as session:
+        from apmctl_core import jobs
 
-        if push is not None:
-            from apmctl_core.hub.push import preflight
-            from apmctl_core.jobs.release import release
+        result: Result
+        if dry_run:
+            result = planned(jobs.plan(session, recipe, "distill", pool=teachers), origin)
+        elif push is not None:
+            result = _release(session, recipe, teachers, name, push)
+        else:
+            result = Made.by("distill", jobs.distill_set(session, recipe, pool=teachers, name=name))
+    out.result(result)
 
-            preflight("set", push, session.emit)
-        outcome = distill_set(session, recipe, pool=teachers, name=name)
-        released = release(session, outcome.artifact, push) if push is not None else None
-    if released is None:
-        present.deliver_made(out, "distill", outcome)
-    else:
-        exchange.deliver_released(out, outcome, *released)
+
+def _release(session: Session, recipe: Recipe, teachers: str | None, name: str | None, repo: str) -> Released:
+    """Distil, evaluate and push; the right to write is checked before the work begins."""
+    from apmctl_core import jobs
+    from apmctl_core.hub.push import preflight
+    from apmctl_core.jobs.release import release
+
+    preflight("set", repo, session.emit)
+    outcome = jobs.distill_set(session, recipe, pool=teachers, name=name)
+    report, pushed = release(session, outcome.artifact, repo)
+    hub = Location.of(pushed, repository=pushed.repo)
+    return Released.by("distill", outcome, results=report.metrics["results"], hub=hub)

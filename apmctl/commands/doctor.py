@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from apmctl import checks, errors, options
+from apmctl import errors, options
+from apmctl.blocks import Block, Table
 from apmctl.output import Sink
 from apmctl.signature import takes
-from apmctl.text import clean, table
 
 if TYPE_CHECKING:
-    from apmctl.checks import Finding
+    from apmctl_core.machine.diagnosis import Check
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """What was checked."""
+
+    command: str = "doctor"
+    ok: bool
+    checks: Sequence[Check]
+
+    def brief(self) -> str:
+        return "ok" if self.ok else "\n".join(f"{c.name}: error" for c in self.checks if c.status == "error")
+
+    def blocks(self) -> Iterator[Block]:
+        rows = [(check.name, check.status, check.detail) for check in self.checks]
+        yield Table(("check", "status", "detail"), rows, wrap=("detail",))
+        yield from (f"{check.name}: {check.hint}" for check in self.checks if check.hint)
 
 
 @takes(options.STORE, options.OUTPUT)
 def doctor(*, store: Path, out: Sink) -> None:
     """Check versions, device, precision, the compiler, the store and the Hub login."""
-    found = checks.everything(store)
-    failed = [finding for finding in found if finding.status == "error"]
-    out.result(
-        {"command": "doctor", "ok": not failed, "checks": found},
-        _report(found),
-        "\n".join(f"{finding.name}: {finding.status}" for finding in failed) or "ok",
-    )
-    if failed:
+    from apmctl import checks
+
+    results = checks.everything(store)
+    ok = all(check.status != "error" for check in results)
+    out.result(Diagnosis(ok=ok, checks=results))
+    if not ok:
         raise typer.Exit(errors.FAILED)
-
-
-def _report(found: Sequence[Finding]) -> str:
-    rows = [(finding.name, finding.status, finding.detail) for finding in found]
-    hints = [f"{clean(finding.name)}: {clean(finding.hint)}" for finding in found if finding.hint]
-    return "\n".join([table(("check", "status", "found"), rows), *hints])

@@ -2,81 +2,57 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from apmctl import exchange, options, progress
+from apmctl import options, progress
 from apmctl.output import Sink
-from apmctl.signature import takes
+from apmctl.results.exchanged import Pulled, Pushed
+from apmctl.results.made import Identity
+from apmctl.signature import Group, takes
 
-_PANEL = "Hub"
 RepoArgument = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository on the Hub.")]
+_option = partial(options.flag, "Hub")
+_HOW = Group(
+    "how",
+    (
+        _option("--private", bool, "Make the repository private.", default=False),
+        _option("--revision", str | None, "The branch; created if it is missing.", metavar="BRANCH"),
+        _option("--tag", str | None, "Tag the commit.", metavar="TAG"),
+        _option("--message -m", str | None, "Title of the commit.", metavar="TEXT"),
+        _option("--create-pr", bool, "Open a pull request instead.", default=False),
+        _option("--license", str | None, "License for the card, e.g. cc-by-4.0.", metavar="ID"),
+    ),
+    dict,
+)
+_REVISION_HELP = r"A branch, tag or commit \[default: main]."
+_Revision = Annotated[str | None, typer.Option("--revision", metavar="R", help=_REVISION_HELP, rich_help_panel="Hub")]
 
 
-@takes(options.STORE, options.OUTPUT)
-def push(
-    ref: options.LocalArgument,
-    repo: RepoArgument,
-    *,
-    private: Annotated[
-        bool, typer.Option("--private", help="Make the repository private.", rich_help_panel=_PANEL)
-    ] = False,
-    revision: Annotated[
-        str | None,
-        typer.Option("--revision", metavar="BRANCH", help="The branch, made if need be.", rich_help_panel=_PANEL),
-    ] = None,
-    tag: Annotated[
-        str | None, typer.Option("--tag", metavar="TAG", help="Tag what is pushed.", rich_help_panel=_PANEL)
-    ] = None,
-    message: Annotated[
-        str | None,
-        typer.Option("--message", "-m", metavar="TEXT", help="Title of the commit.", rich_help_panel=_PANEL),
-    ] = None,
-    create_pr: Annotated[
-        bool, typer.Option("--create-pr", help="Open a pull request instead.", rich_help_panel=_PANEL)
-    ] = False,
-    license: Annotated[
-        str | None,
-        typer.Option("--license", metavar="ID", help="License for the card, e.g. cc-by-4.0.", rich_help_panel=_PANEL),
-    ] = None,
-    store: Path,
-    out: Sink,
-) -> None:
-    """Push a set or a pool to the Hub, with a card and, for sets, the pictures as parquet."""
+@takes(_HOW, options.STORE, options.OUTPUT)
+def push(ref: options.LocalArgument, repo: RepoArgument, *, how: dict[str, Any], store: Path, out: Sink) -> None:
+    """Push a set or a pool to the Hub, with a card and, for sets, the images as parquet."""
     with progress.listening(out) as emit:
         from apmctl_core.artifacts.store import Store
+        from apmctl_core.hub import push as hub
         from apmctl_core.hub.publication import Options
-        from apmctl_core.hub.push import push as send
 
-        chosen = Options(
-            private=private, revision=revision, tag=tag, message=message, create_pr=create_pr, license=license
-        )
         home = Store(store)
         artifact = home.find(ref)
-        pushed = send(home, artifact, repo, chosen, emit=emit)
-    exchange.deliver_pushed(out, artifact, pushed)
+        pushed = hub.push(home, artifact, repo, Options(**how), emit=emit)
+    out.result(Pushed.of(pushed, repository=pushed.repo, artifact=Identity.of(artifact)))
 
 
 @takes(options.STORE, options.OUTPUT)
-def pull(
-    repo: RepoArgument,
-    *,
-    revision: Annotated[
-        str | None,
-        typer.Option(
-            "--revision", metavar="R", help="A branch, tag or commit \\[default: main].", rich_help_panel=_PANEL
-        ),
-    ] = None,
-    store: Path,
-    out: Sink,
-) -> None:
-    """Pull a set or a pool from the Hub; nothing appears in the store before every file is checked."""
+def pull(repo: RepoArgument, *, revision: _Revision = None, store: Path, out: Sink) -> None:
+    """Pull a set or a pool from the Hub; it appears in the store once every file is checked."""
     with progress.listening(out) as emit:
         from apmctl_core.artifacts.store import Store
-        from apmctl_core.hub.pull import pull as fetch
+        from apmctl_core.hub import pull as hub
         from apmctl_core.network.references import parse
 
-        pulled = fetch(Store(store), parse(repo, revision), emit=emit)
-    exchange.deliver_pulled(out, pulled)
+        pulled = hub.pull(Store(store), parse(repo, revision), emit=emit)
+    out.result(Pulled.by(pulled))

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from apmctl import options, present
+from apmctl import options
 from apmctl.options import Machine
 from apmctl.output import Sink
-from apmctl.sessions import opened
+from apmctl.results.made import Made
 from apmctl.signature import takes
-from apmctl_core.errors import ConfigError
 
-_COMMITTEES = ("mean", "single")
+Committee = StrEnum("Committee", ["mean", "single"])
 
 
-@takes(options.machine(), options.OUTPUT)
+@takes(options.MACHINE, options.OUTPUT)
 def relabel(
     ref: options.SetArgument,
     *,
     teachers: options.PoolOption = None,
     committee: Annotated[
-        str, typer.Option("--committee", metavar="mean|single", help="Who labels: all teachers, or one.")
-    ] = "mean",
+        Committee, typer.Option("--committee", metavar="mean|single", help="Who labels: all teachers, or one.")
+    ] = Committee.mean,
     name: options.NameOption = None,
     machine: Machine,
     out: Sink,
 ) -> None:
-    """Give the images of a set new logits, by its own pool of teachers or another one."""
-    if committee not in _COMMITTEES:
-        raise ConfigError(f"--committee cannot be {committee!r}", f"choose one of: {', '.join(_COMMITTEES)}")
-    with opened(machine, out) as session:
-        from apmctl_core.jobs.pipeline import relabel_set
+    """Give the images of a set new logits, from its own pool of teachers or another one."""
+    with machine.session(out) as session:
+        from apmctl_core import jobs
 
-        outcome = relabel_set(session, ref, pool=teachers, committee=committee, name=name)
-    present.deliver_made(out, "relabel", outcome)
+        outcome = jobs.relabel_set(session, ref, pool=teachers, committee=committee.value, name=name)
+    out.result(Made.by("relabel", outcome))

@@ -1,16 +1,16 @@
-"""`apmctl teachers`: a pool of teachers, trained or found."""
+"""`apmctl teachers`: train or reuse a pool of teachers."""
 
 from __future__ import annotations
 
-from apmctl import fields, options, plans, present
+from apmctl import fields, options
 from apmctl.fields import Settings
 from apmctl.options import Machine
-from apmctl.output import Sink
-from apmctl.sessions import opened
+from apmctl.output import Result, Sink
+from apmctl.results.made import Made, planned
 from apmctl.signature import takes
 
 
-@takes(fields.settings(fields.TEACHERS), options.machine(), options.OUTPUT)
+@takes(fields.settings(fields.TEACHERS), options.MACHINE, options.OUTPUT)
 def teachers(
     dataset: options.DatasetArgument = None,
     *,
@@ -20,13 +20,14 @@ def teachers(
     machine: Machine,
     out: Sink,
 ) -> None:
-    """Train a pool of teachers on a data set, or find the one that was trained before."""
+    """Train a pool of teachers on a data set, or reuse the one that exists."""
     recipe, origin = settings.recipe(dataset)
-    if dry_run:
-        plans.deliver(out, machine, "teachers", recipe, origin)
-        return
-    with opened(machine, out) as session:
-        from apmctl_core.jobs.pipeline import train_pool
+    with machine.session(out) as session:
+        from apmctl_core import jobs
 
-        outcome = train_pool(session, recipe, name=name)
-    present.deliver_made(out, "teachers", outcome)
+        result: Result
+        if dry_run:
+            result = planned(jobs.plan(session, recipe, "teachers"), origin)
+        else:
+            result = Made.by("teachers", jobs.train_pool(session, recipe, name=name))
+    out.result(result)

@@ -11,6 +11,7 @@ from apmctl_core.artifacts import manifest as manifests
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.artifacts.kind import HISTORY, KINDS, ShapesOf
 from apmctl_core.errors import ArtifactError
+from apmctl_core.events import Emit, Note, silent
 from apmctl_core.storage.files import DAMAGED_HINT, disk_errors, open_regular, sha256_of
 from apmctl_core.storage.strict_json import parse_object
 
@@ -34,10 +35,12 @@ def verify(artifact: Artifact, shapes_of: ShapesOf, *, strays: bool = True) -> l
     return problems
 
 
-def require_sound(artifact: Artifact, shapes_of: ShapesOf, *, strays: bool = True) -> None:
-    """Raise ArtifactError with the first of what `verify` finds, if it finds anything."""
+def require_sound(artifact: Artifact, shapes_of: ShapesOf, *, strays: bool = True, emit: Emit = silent) -> None:
+    """Raise ArtifactError with the first of what `verify` finds, if it finds anything; the others are warnings."""
     problems = verify(artifact, shapes_of, strays=strays)
     if problems:
+        for problem in problems[1:]:
+            emit(Note(text=f"{artifact.ref}: {problem}", level="warning"))
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise ArtifactError(f"{artifact.ref} is damaged: {problems[0]}{more}", DAMAGED_HINT)
 

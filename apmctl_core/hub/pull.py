@@ -18,7 +18,7 @@ from apmctl_core.events import Emit, Note, Progress, silent
 from apmctl_core.hub import origins
 from apmctl_core.hub.client import MAIN, Client, Remote
 from apmctl_core.hub.origins import Origin
-from apmctl_core.models.registry import state_shapes
+from apmctl_core.models import state_shapes
 from apmctl_core.network.clients import is_offline
 from apmctl_core.network.failures import offline
 from apmctl_core.network.references import Reference

@@ -30,7 +30,7 @@ from apmctl_core.hub.client import MAIN, Client, File, Remote, endpoint
 from apmctl_core.hub.origins import Origin
 from apmctl_core.hub.publication import Options, Pushed
 from apmctl_core.hub.pull import TYPES
-from apmctl_core.models.registry import state_shapes
+from apmctl_core.models import state_shapes
 from apmctl_core.network.references import check_repo
 from apmctl_core.storage import files
 

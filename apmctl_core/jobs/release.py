@@ -5,7 +5,9 @@ from __future__ import annotations
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.hub.publication import Options, Pushed
 from apmctl_core.hub.push import push
-from apmctl_core.jobs.pipeline import Outcome, Session, evaluate_set
+from apmctl_core.jobs.commands import evaluate_set
+from apmctl_core.jobs.job import Outcome
+from apmctl_core.jobs.session import Session
 
 
 def release(session: Session, distilled: Artifact, repo: str, options: Options | None = None) -> tuple[Outcome, Pushed]:

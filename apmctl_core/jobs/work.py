@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apmctl_core.artifacts import Workspace
-from apmctl_core.artifacts.keeper import WorkspaceKeeper
+from apmctl_core.artifacts.manifest import Data
 from apmctl_core.config import Recipe
 from apmctl_core.data import Dataset
 from apmctl_core.events import Event, Progress
@@ -15,6 +15,7 @@ from apmctl_core.jobs.session import Session
 from apmctl_core.machine import interrupts
 from apmctl_core.machine.cost import Cost
 from apmctl_core.seeding import Stream
+from apmctl_core.training.checkpoint import Snapshot
 from apmctl_core.training.context import Context
 
 
@@ -23,8 +24,28 @@ class Product:
     """What a job leaves beside its files: metrics, what the manifest says of the data, and how it was computed."""
 
     metrics: dict[str, Any]
-    data: dict[str, Any]
+    data: Data
     context: Context
+
+
+class WorkspaceKeeper:
+    """A keeper whose states lie in a workspace, atomically and two generations deep."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def load(self, name: str) -> Snapshot | None:
+        """The newest whole state of that name."""
+        kept = self._workspace.load_state(name)
+        return None if kept is None else Snapshot(kept[0], kept[1], int(kept[1].get("segment", 0)))
+
+    def save(self, name: str, snapshot: Snapshot) -> None:
+        """Keep a state. Raises StoreError where the disk refuses; the states before it are then intact."""
+        self._workspace.save_state(name, snapshot.tensors, {**snapshot.meta, "segment": snapshot.segment})
+
+    def clear(self, name: str) -> None:
+        """Forget a state."""
+        self._workspace.clear_state(name)
 
 
 class Work:
@@ -62,7 +83,7 @@ class Work:
         return round(time.monotonic() - self._began, 3)
 
 
-def described(dataset: Dataset, name: str) -> dict[str, Any]:
+def described(dataset: Dataset, name: str) -> Data:
     """What a manifest says of the data; `name` is what the recipe calls it."""
     return {
         "dataset": name,

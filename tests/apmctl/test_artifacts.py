@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from apmctl import present
+from apmctl.blocks import as_text
 from apmctl.output import to_json
+from apmctl.results import kept
 from apmctl_core.artifacts.artifact import Artifact
 
 from .conftest import Answer
@@ -38,9 +40,8 @@ def test_an_empty_store_lists_nothing_and_is_not_made(cli: Cli, root: Path) -> N
     assert not root.exists()
 
 
-def test_list_tells_of_artifacts(cli: Cli, report: Artifact) -> None:
-    found = cli("list", "--json").document["artifacts"]
-    assert found == [
+def test_list_has_artifacts(cli: Cli, report: Artifact) -> None:
+    assert cli("list", "--json").document["artifacts"] == [
         {
             "kind": "report",
             "id": report.id,
@@ -59,29 +60,33 @@ def test_list_tells_of_artifacts(cli: Cli, report: Artifact) -> None:
     assert cli("list", "--quiet").out == f"{report.ref}\n"
 
 
-def test_list_tells_of_unfinished_runs_with_their_progress(cli: Cli, root: Path) -> None:
+def test_list_has_unfinished_runs_with_their_progress(cli: Cli, root: Path) -> None:
     begun = begin_run(root)
     (run,) = cli("list", "--json").document["runs"]
+    assert list(run) == ["kind", "id", "name", "path", "running", "progress"]
     assert (run["kind"], run["id"], run["running"]) == ("set", begun, False)
     assert run["progress"] == {"done": 3, "total": 240, "unit": "round"}
-    assert "3/240 rounds" in cli("list").out
+    text = cli("list").out
+    assert "3/240 rounds" in text
+    assert "interrupted; rerun the same command to resume" in text
     assert cli("list", "--quiet").out == ""
 
 
-def test_list_can_be_bound_to_a_kind(cli: Cli, root: Path, report: Artifact) -> None:
+def test_list_takes_a_kind(cli: Cli, root: Path, report: Artifact) -> None:
     begin_run(root)
     only_sets = cli("list", "--kind", "set", "--json").document
     assert (only_sets["artifacts"], len(only_sets["runs"])) == ([], 1)
+    assert [a["id"] for a in cli("list", "--kind", "report", "--json").document["artifacts"]] == [report.id]
     answer = cli("list", "--kind", "sets")
     assert answer.code == 2
-    assert report.id
+    assert "'sets'" in answer.err
 
 
-def test_list_leaves_out_what_is_damaged_and_says_so(cli: Cli, report: Artifact) -> None:
+def test_list_skips_damaged_artifacts_with_a_warning(cli: Cli, report: Artifact) -> None:
     (report.path / "manifest.json").write_text("{")
     answer = cli("list", "--json")
     assert (answer.code, answer.document["artifacts"]) == (0, [])
-    assert answer.err.startswith("warning: left out digits-ipc1@")
+    assert answer.err.startswith("warning: skipped digits-ipc1@")
 
 
 @pytest.mark.parametrize("ref", ["digits-ipc1", "{id}", "{id:.6}", "digits-ipc1@{id}", "{path}"])
@@ -97,13 +102,16 @@ def test_show_takes_every_kind_of_reference(cli: Cli, report: Artifact, ref: str
 
 def test_show_has_the_whole_manifest(cli: Cli, report: Artifact) -> None:
     document = cli("show", "digits-ipc1", "--json").document
+    assert list(document) == [
+        *("command", "artifact", "recipe", "inputs", "data", "metrics", "files", "environment", "results")
+    ]
     assert document["recipe"]["distill"]["rounds"] == 2500
     assert document["metrics"] == {"seconds": 12.3}
     assert document["files"]["report.json"]["size"] == report.manifest.files["report.json"].size
     assert document["results"] == [ROW.document()]
     text = cli("show", "digits-ipc1").out
-    for said in ("distill.rounds", "2500", "12 s", "report.json", "84.1 ± 1.2", "70.0 ± 2.0", "+14.1", "last epoch"):
-        assert said in text
+    for part in ("distill.rounds", "2500", "12 s", "report.json", "84.1 ± 1.2", "70.0 ± 2.0", "+14.1", "last epoch"):
+        assert part in text
     assert cli("show", "digits-ipc1", "--quiet").out == f"{report.path}\n"
 
 
@@ -116,22 +124,25 @@ def test_a_missing_artifact_is_exit_3(cli: Cli, report: Artifact, verb: str) -> 
     assert report.path.exists()
 
 
-def test_verify_tells_of_soundness(cli: Cli, report: Artifact) -> None:
-    answer = cli("verify", "digits-ipc1", "--json")
-    assert answer.code == 0
-    assert answer.document["files"] == 1
-    assert answer.document["bytes"] == report.size
-    assert "is sound" in cli("verify", "digits-ipc1").out
+def test_verify_of_a_sound_artifact(cli: Cli, report: Artifact) -> None:
+    identity = {"kind": "report", "id": report.id, "name": "digits-ipc1", "path": str(report.path)}
+    document = {"command": "verify", "artifact": identity, "files": 1, "bytes": report.size}
+    assert cli("verify", "digits-ipc1", "--json").document == document
+    assert cli("verify", "digits-ipc1").out.startswith(f"report {report.ref} is sound: 1 file, ")
+    assert cli("verify", "digits-ipc1", "--quiet").out == f"{report.ref}\n"
 
 
-def test_verify_refuses_a_changed_byte(cli: Cli, report: Artifact) -> None:
+def test_verify_refuses_a_changed_byte_and_a_stray_file(cli: Cli, report: Artifact) -> None:
     file = report.path / "report.json"
     data = bytearray(file.read_bytes())
     data[data.index(b"8535")] = ord("9")
     file.write_bytes(data)
-    answer = cli("verify", "digits-ipc1", "--json")
+    assert "sha256" in cli("verify", "digits-ipc1", "--json").document["error"]["message"]
+    (report.path / "stray").touch()
+    answer = cli("verify", "digits-ipc1")
     assert answer.code == 3
-    assert "sha256" in answer.document["error"]["message"]
+    assert "'stray' is not in the manifest (and 1 more)" in answer.err
+    assert re.search("^warning: .*sha256", answer.err, re.MULTILINE)
 
 
 def test_rm_removes_artifacts_and_runs(cli: Cli, root: Path, report: Artifact) -> None:
@@ -164,12 +175,11 @@ def test_strings_from_an_artifact_cannot_control_the_terminal(monkeypatch: pytes
             environment={"created": evil, evil: {evil: evil}},
         ),
     )
-    monkeypatch.setattr(
-        present, "report_rows", lambda _: [msgspec.structs.replace(ROW, arch=evil, protocol={evil: evil})]
-    )
-    listing = present.inventory([present.listed(artifact, None)], [])
-    for text in (present.description(artifact), listing, to_json(present.shown(artifact))):
-        assert all(line.isprintable() for line in text.split("\n"))
+    row = msgspec.structs.replace(ROW, arch=evil, protocol={evil: evil})
+    monkeypatch.setattr(kept, "report_rows", lambda _: [row])
+    for result in (kept.shown(artifact), kept.Listing.by([artifact], []), kept.Removed(removed=[evil])):
+        for text in (as_text(result.blocks()), to_json(result)):
+            assert all(line.isprintable() for line in text.split("\n"))
 
 
 def test_a_damaged_manifest_cannot_control_the_terminal_either(cli: Cli, report: Artifact) -> None:
@@ -190,7 +200,7 @@ def test_a_damaged_manifest_cannot_control_the_terminal_either(cli: Cli, report:
         ROW.document() | {"protocol": 3},
     ],
 )
-def test_a_report_with_odd_rows_is_refused_in_one_line(cli: Cli, root: Path, row: dict[str, Any]) -> None:
+def test_a_report_with_damaged_rows_is_refused_in_one_line(cli: Cli, root: Path, row: dict[str, Any]) -> None:
     put_report(root, [row])
     answer = cli("show", "digits-ipc1")
     assert answer.code == 3
@@ -205,7 +215,7 @@ def test_a_store_that_is_a_file_is_one_clear_error(cli: Cli, root: Path) -> None
     assert [line.split(":")[0] for line in answer.err.splitlines()] == ["error", "hint"]
 
 
-def test_the_option_stands_over_the_environment(cli: Cli, tmp_path: Path, report: Artifact) -> None:
+def test_the_option_overrides_the_environment(cli: Cli, tmp_path: Path, report: Artifact) -> None:
     other = cli("list", "--store", str(tmp_path / "elsewhere"), "--json")
     assert other.document["artifacts"] == []
     assert json.loads(cli("list", "--json").out)["artifacts"][0]["id"] == report.id

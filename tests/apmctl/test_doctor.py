@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from apmctl import checks
-from apmctl.checks import Finding
+from apmctl_core.machine.runtime import Check
 
 from .conftest import Answer
 
@@ -25,24 +25,31 @@ def test_a_healthy_machine_is_exit_0_and_nothing_is_made(cli: Cli, tmp_path: Pat
 
 
 def test_an_error_is_exit_1_with_its_hint(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [Finding("device", "ok", "cpu"), Finding("store", "error", "full", "make space")]
-    monkeypatch.setattr(checks, "everything", lambda _: found)
+    results = [Check("device", "ok", "cpu"), Check("store", "error", "full", "free some space")]
+    monkeypatch.setattr(checks, "everything", lambda _: results)
     answer = cli("doctor")
     assert answer.code == 1
-    assert "store: make space" in answer.out
-    assert cli("doctor", "--json").document["ok"] is False
+    assert "store: free some space" in answer.out
+    assert cli("doctor", "--json").document == {
+        "command": "doctor",
+        "ok": False,
+        "checks": [
+            {"name": "device", "status": "ok", "detail": "cpu", "hint": ""},
+            {"name": "store", "status": "error", "detail": "full", "hint": "free some space"},
+        ],
+    }
     assert cli("doctor", "--quiet").out == "store: error\n"
 
 
 def test_a_warning_alone_is_exit_0(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "everything", lambda _: [Finding("torch.compile", "warning", "no compiler")])
+    monkeypatch.setattr(checks, "everything", lambda _: [Check("torch.compile", "warning", "no compiler")])
     assert cli("doctor", "--quiet") == Answer(0, "ok\n", "")
 
 
-def test_a_store_to_be_made_is_judged_by_the_folder_above_it(tmp_path: Path) -> None:
-    found = checks.writable(tmp_path / "a" / "b")
-    assert found.status in ("ok", "warning")
-    assert "not made yet" in found.detail
+def test_a_store_that_does_not_exist_is_judged_by_the_folder_above_it(tmp_path: Path) -> None:
+    check = checks.writable(tmp_path / "a" / "b")
+    assert check.status in ("ok", "warning")
+    assert "not created yet" in check.detail
     assert not (tmp_path / "a").exists()
 
 
@@ -59,12 +66,11 @@ def test_a_store_without_permission_is_an_error(tmp_path: Path) -> None:
 
 def test_the_token_for_the_hub_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    found = checks.login()
-    assert "a token is there" in found.detail
-    assert "hf_secret" not in repr(found)
+    check = checks.login()
+    assert check.detail == "logged in"
+    assert "hf_secret" not in repr(check)
 
 
-def test_a_library_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "_LIBRARIES", ("no-such-library-at-all",))
-    (found,) = checks.libraries()
-    assert (found.status, found.hint) == ("error", "pip install no-such-library-at-all")
+def test_a_missing_library_is_an_error() -> None:
+    check = checks.library("no-such-library-at-all")
+    assert (check.status, check.hint) == ("error", "pip install no-such-library-at-all")

@@ -6,34 +6,48 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+from rich.console import Console
 
+from apmctl.blocks import Block, Pairs, Table, as_text, on_terminal
 from apmctl.errors import Failure
 from apmctl.output import Sink, plain, to_json
-from apmctl.text import clean, duration, pairs, size, table
+from apmctl.text import clean, duration, size
 from apmctl_core.config import ApmConfig
 
-DOCUMENT = {"command": "x", "value": 1}
+
+@dataclass(frozen=True)
+class Answer:
+    """A result of its own kind."""
+
+    command: str = "x"
+    value: float = 1
+
+    def brief(self) -> str:
+        return "brief"
+
+    def blocks(self) -> list[Block]:
+        return ["for people"]
+
+
 FAILURE = Failure("DataError", "wrong\x1b[2J", "do \x07this", 4)
 
 
-def test_each_mode_delivers_its_form_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    Sink().result(DOCUMENT, "for people", "brief")
+def test_each_mode_prints_its_form_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    Sink().result(Answer())
     assert capsys.readouterr() == ("for people\n", "")
-    Sink(quiet=True).result(DOCUMENT, "for people", "brief")
+    Sink(quiet=True).result(Answer())
     assert capsys.readouterr() == ("brief\n", "")
     for sink in (Sink(json=True), Sink(json=True, quiet=True)):
-        sink.result(DOCUMENT, "for people", "brief")
+        sink.result(Answer())
         out, err = capsys.readouterr()
-        assert json.loads(out) == DOCUMENT
+        assert json.loads(out) == {"command": "x", "value": 1}
         assert err == ""
-
-
-def test_an_empty_result_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    Sink(quiet=True).result(DOCUMENT, "for people", "")
+    Sink().text("")
     assert capsys.readouterr().out == ""
 
 
@@ -47,7 +61,7 @@ def test_notes_and_progress_go_to_stderr_and_nowhere_when_quiet(capsys: pytest.C
     assert capsys.readouterr() == ("", "")
 
 
-def test_errors_are_told_even_when_quiet_and_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_printed_even_when_quiet_and_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     Sink(quiet=True).failure(FAILURE)
     assert capsys.readouterr() == ("", "error: wrong\\x1b[2J\nhint: do \\x07this\n")
 
@@ -72,7 +86,7 @@ def test_json_takes_paths_dataclasses_and_any_mapping() -> None:
     assert document["map"] == {"1": "x"}
 
 
-def test_json_refuses_what_it_cannot_say() -> None:
+def test_json_refuses_bytes() -> None:
     with pytest.raises(TypeError, match="bytes"):
         to_json({"a": b"raw"})
 
@@ -98,12 +112,12 @@ def test_clean_leaves_ordinary_text_alone() -> None:
 def test_a_stream_that_cannot_spell_a_character_gets_it_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
-    Sink().result({}, "84.0 ± 0.1", "")
+    Sink().text("84.0 ± 0.1")
     assert raw.getvalue() == b"84.0 \\xb1 0.1\n"
 
 
 def test_a_reader_that_stops_early_is_no_error() -> None:
-    code = "from apmctl.output import Sink\nfor _ in range(1000): Sink().result({}, 'x' * 1000, '')"
+    code = "from apmctl.output import Sink\nfor _ in range(1000): Sink().text('x' * 1000)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.read(10)
@@ -112,14 +126,50 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
         assert process.wait() == 0
 
 
-def test_table_aligns_and_escapes() -> None:
-    text = table(("name", "size"), [("a", "1"), ("long\nname", "1000")], right=(1,))
-    assert text.splitlines() == ["name        size", "a              1", "long\\nname  1000"]
+def test_plain_tables_and_pairs_are_aligned_and_escaped() -> None:
+    table = Table(("name", "size"), [("a", "1"), ("long\nname", "1000")], right=("size",), spare=("size",))
+    pairs = Pairs([("a", 1), ("long", None)])
+    assert as_text(["line\x07", table, "", pairs, Pairs([])]).splitlines() == [
+        *("line\\x07", "name        size", "a              1", "long\\nname  1000", "", "  a     1", "  long  None")
+    ]
 
 
-def test_pairs_align_their_values() -> None:
-    assert pairs([("a", 1), ("long", None)], indent=2).splitlines() == ["  a     1", "  long  None"]
-    assert pairs([]) == ""
+def _on_terminal(*blocks: Block, width: int = 80) -> list[str]:
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=width)
+    return [line.rstrip() for line in on_terminal(blocks, console).split("\n")]
+
+
+def _listing(ref: str) -> Table:
+    created = "2026-01-02 03:04"
+    rows = [("report", ref, "digits", "19.2 KB", "84.1", created), ("set", "a[b]@0", "digits", "1 B", "-", created)]
+    headers = ("kind", "artifact", "data", "size", "accuracy", "created")
+    return Table(headers, rows, right=("size", "accuracy"), spare=("data", "created"), wrap=("artifact",))
+
+
+def test_on_a_terminal_a_table_that_fits_is_as_in_plain_text() -> None:
+    table = _listing("digits-ipc1@0123456789ab")
+    assert _on_terminal(table) == as_text([table]).splitlines()
+
+
+def test_on_a_narrow_terminal_spare_columns_go_before_anything_wraps() -> None:
+    ref = "cifar100-convnet3-w128@0123456789ab"
+    lines = _on_terminal(_listing(ref))
+    assert lines[0].split() == ["kind", "artifact", "size", "accuracy", "created"]
+    assert lines[1].split() == ["report", ref, "19.2", "KB", "84.1", "2026-01-02", "03:04"]
+    narrower = _on_terminal(_listing(ref), width=64)
+    assert narrower[1].split() == ["report", ref, "19.2", "KB", "84.1"]
+    assert len(lines) == len(narrower) == 3
+
+
+def test_on_a_terminal_what_still_does_not_fit_is_folded_without_loss() -> None:
+    lines = _on_terminal(_listing("a" * 70 + "@0123456789ab"))
+    assert max(map(len, lines)) <= 80
+    assert lines[1].split()[1] + lines[2].strip() == "a" * 70 + "@0123456789ab"
+
+
+def test_on_a_terminal_lines_and_pairs_are_not_broken_so_that_paths_can_be_copied() -> None:
+    path = "/very" * 30
+    assert _on_terminal(f"line {path}", Pairs([("path", path)])) == [f"line {path}", f"  path  {path}"]
 
 
 def test_sizes_and_durations_are_in_units_that_people_choose() -> None:

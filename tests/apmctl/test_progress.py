@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from apmctl.output import Sink
-from apmctl.progress import Lines, Live, Meter, listening, rate
+from apmctl.progress import Lines, Live, Meter, listening, speed
 from apmctl_core.events import Note, Progress
 
 
@@ -45,7 +45,7 @@ def test_the_first_and_the_last_event_are_always_written(capsys: pytest.CaptureF
     assert len(lines) == 2
 
 
-def test_a_slow_stage_is_told_of_every_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_slow_stage_has_a_line_every_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     emit = Lines(Sink(), clock)
     for done in range(1, 62):
@@ -54,7 +54,7 @@ def test_a_slow_stage_is_told_of_every_ten_seconds(capsys: pytest.CaptureFixture
     assert [line.split("/")[0] for line in _lines(capsys)] == [f"distill: {n}" for n in (1, 11, 21, 31, 41, 51, 61)]
 
 
-def test_a_faster_stage_is_told_of_every_tenth_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_faster_stage_has_a_line_every_tenth_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     emit = Lines(Sink(), clock)
     for done in range(101):
@@ -74,27 +74,25 @@ def test_lines_have_rate_time_left_and_metrics(capsys: pytest.CaptureFixture[str
 
 
 def test_what_was_done_before_a_resumed_run_does_not_count_for_its_rate() -> None:
-    meter = Meter(0.0, 90, _event(90))
-    meter.update(_event(95), 10.0)
+    meter = Meter(0.0, 90, _event(95), 10.0)
     assert meter.rate == pytest.approx(0.5)
-    assert meter.left == pytest.approx(10.0)
+    assert meter.readings() == ["2 s/round", "10 s left"]
 
 
-def test_no_rate_is_told_before_there_is_one() -> None:
-    meter = Meter(0.0, 3, _event(3))
+def test_there_is_no_rate_before_there_are_two_events() -> None:
+    meter = Meter(0.0, 3, _event(3), 0.0)
     assert meter.rate is None
-    assert meter.left is None
-    assert meter.readings() == ""
+    assert meter.readings() == []
 
 
 def test_a_stage_of_nothing_is_done() -> None:
-    assert Meter(0.0, 0, _event(0, total=0)).share == 1.0
+    assert Meter(0.0, 0, _event(0, total=0), 0.0).share == 1.0
 
 
 def test_slow_rates_are_seconds_for_one() -> None:
-    assert rate(12.5, "epoch") == "12.5 epochs/s"
-    assert rate(0.25, "epoch") == rate(0.25, "epochs") == "4 s/epoch"
-    assert rate(2, "images") == "2 images/s"
+    assert speed(12.5, "epoch") == "12.5 epochs/s"
+    assert speed(0.25, "epoch") == speed(0.25, "epochs") == "4 s/epoch"
+    assert speed(2, "images") == "2 images/s"
 
 
 def test_stages_follow_each_other(capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,7 +138,8 @@ def test_a_terminal_gets_bars_and_notes_above_them() -> None:
     screen = io.StringIO()
     clock = Clock()
     console = Console(file=screen, force_terminal=True, width=120, color_system=None, markup=False)
-    with Live(console, clock) as emit:
+    emit = Live(console, clock)
+    with emit.bars:
         emit(_event(0, stage="teachers"))
         emit(Note(text="reused [pool] \x07x", level="warning"))
         clock.now += 5

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,14 +21,15 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [c.name for c in app.registered_commands]
 
 
-def test_help_answers_within_four_tenths_of_a_second() -> None:
-    times = []
+def test_help_takes_less_than_four_tenths_of_a_second() -> None:
+    seconds = []
     for _ in range(5):
-        began = time.perf_counter()
+        before = os.times()
         subprocess.run([COMMAND, "--help"], check=True, capture_output=True)
-        times.append(time.perf_counter() - began)
-    # The best of five: other work on this machine may slow some of them down.
-    assert min(times) < 0.4
+        after = os.times()
+        seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    # Of the processor, and the best of five: other work on this machine may slow some of them down.
+    assert min(seconds) < 0.4
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["distill", "--help"], ["presets"], ["list"], []])
@@ -52,6 +53,15 @@ def test_the_engine_imports_neither_the_shell_nor_what_draws_it() -> None:
 
 def test_version(cli: Callable[..., Answer]) -> None:
     assert cli("--version") == Answer(0, f"apmctl {__version__}\n", "")
+
+
+def test_the_module_runs_as_the_command_does() -> None:
+    answers = [
+        subprocess.run([*command, "presets", "nothing"], capture_output=True, check=False)
+        for command in ([COMMAND], [sys.executable, "-m", "apmctl"])
+    ]
+    assert [(a.returncode, a.stdout, a.stderr) for a in answers] == [(2, b"", answers[0].stderr)] * 2
+    assert answers[0].stderr
 
 
 def test_the_commands_are_those_of_the_design() -> None:

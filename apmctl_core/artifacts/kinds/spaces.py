@@ -29,7 +29,7 @@ def load_preprocessing(folder: Path, manifest: Manifest) -> Preprocessing:
 
     Raises ArtifactError where it is damaged, or of another shape or kind.
     """
-    from apmctl_core.data.preprocessing import Preprocessing
+    from apmctl_core.data.preprocessing import Preprocessing, layouts
     from apmctl_core.storage import tensors as io
 
     path = folder / FILE
@@ -42,6 +42,8 @@ def load_preprocessing(folder: Path, manifest: Manifest) -> Preprocessing:
 
 def check_preprocessing(folder: Path, manifest: Manifest) -> None:
     """The same checks as far as the file's header goes, without reading the tensors."""
+    from apmctl_core.data.preprocessing import layouts
+
     path = folder / FILE
     check_layout(read_header(path), layouts(_kind(path, manifest), manifest.shape), path)
 

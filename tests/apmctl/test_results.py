@@ -1,0 +1,124 @@
+"""Results whose commands need the network or another process: their JSON, their text and what `--quiet` prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from apmctl_core.hub.references import Reference
+
+from apmctl.blocks import as_text
+from apmctl.output import to_json
+from apmctl.results.exchanged import Location, Pulled, Pushed, Released
+from apmctl.results.made import Identity, Made, Planned, Product
+from apmctl_core.artifacts.artifact import Artifact
+from apmctl_core.hub.publication import Pushed as Publication
+from apmctl_core.hub.pull import Pulled as Fetched
+from apmctl_core.jobs import Outcome
+
+from .conftest import Answer
+from .samples import ROW, draft
+
+COMMIT = "c" * 40
+PUBLICATION = Publication(
+    repo="o/n", type="dataset", revision="main", commit=COMMIT, url="https://hub/o/n", uploaded=("a",), sent_bytes=1500
+)
+LOCATION = {
+    "repository": "o/n",
+    "type": "dataset",
+    "url": "https://hub/o/n",
+    "revision": "main",
+    "commit": COMMIT,
+    "tag": None,
+    "pull_request": None,
+    "uploaded": ["a"],
+    "deleted": [],
+    "unchanged": 0,
+    "sent_bytes": 1500,
+}
+ARTIFACT = Artifact(Path("/x"), draft("set"))
+IDENTITY = {"kind": "set", "id": ARTIFACT.id, "name": "digits-ipc1", "path": "/x"}
+OUTCOME = Outcome(artifact=ARTIFACT, reused=True, metrics={"images": 10}, elapsed_s=1.0, peak_memory_bytes=10**9)
+
+
+def test_push() -> None:
+    result = Pushed.of(PUBLICATION, repository=PUBLICATION.repo, artifact=Identity.of(ARTIFACT))
+    document = {"command": "push", "artifact": IDENTITY, **LOCATION}
+    assert list(json.loads(to_json(result)).items()) == list(document.items())
+    assert result.brief() == COMMIT
+    text = as_text(result.blocks())
+    assert text.startswith(f"set {ARTIFACT.ref}\n  url        https://hub/o/n\n")
+    assert "sent       1 file, 1.5 KB" in text
+    assert "tag" not in text
+
+
+def test_push_of_what_the_repository_has() -> None:
+    again = replace(PUBLICATION, uploaded=(), unchanged=7, deleted=("old", "older"), tag="v1")
+    text = as_text([Location.of(again, repository=again.repo).pairs()])
+    for line in ("sent       nothing new", "unchanged  7 files", "deleted    old, older", "tag        v1"):
+        assert line in text
+
+
+def test_distill_with_push() -> None:
+    hub = Location.of(PUBLICATION, repository=PUBLICATION.repo)
+    result = Released.by("distill", OUTCOME, results=[ROW], hub=hub)
+    document = json.loads(to_json(result))
+    made = json.loads(to_json(Made.by("distill", OUTCOME)))
+    assert list(document.items()) == list({**made, "results": [ROW], "hub": LOCATION}.items())
+    assert result.brief() == ARTIFACT.ref
+    text = as_text(result.blocks())
+    for part in (f"set {ARTIFACT.ref} (reused)", "84.1 ± 1.2", "https://hub/o/n"):
+        assert part in text
+
+
+def test_pull() -> None:
+    fetched = Fetched(
+        artifact=ARTIFACT, reused=False, reference=Reference("o/n"), commit=COMMIT, downloaded_bytes=2_500_000
+    )
+    result = Pulled.by(fetched)
+    assert list(json.loads(to_json(result)).items()) == list(
+        {
+            "command": "pull",
+            "artifact": {**IDENTITY, "reused": False},
+            "repository": "o/n",
+            "revision": "main",
+            "commit": COMMIT,
+            "downloaded_bytes": 2_500_000,
+        }.items()
+    )
+    assert result.brief() == ARTIFACT.ref
+    assert "downloaded  2.5 MB" in as_text(result.blocks())
+
+
+def test_the_preview_of_a_set_is_named(tmp_path: Path) -> None:
+    (tmp_path / "preview.png").touch()
+    product = Product.of(Artifact(tmp_path, draft("set")), reused=False)
+    assert f"preview  {tmp_path}/preview.png" in as_text(Made.of(OUTCOME, command="x", artifact=product).blocks())
+
+
+def test_a_dry_run_of_what_exists() -> None:
+    recipe = {"seed": 0, "model": {"width": 8}}
+    nothing = {"steps": (), "seconds": 0.0, "memory_bytes": 0, "segment": 0}
+    result = Planned(command="distill", id="0" * 12, exists=True, settings_from="preset x", recipe=recipe, **nothing)
+    assert as_text(result.blocks()).splitlines() == [
+        *("dry run of distill; settings: preset x", "  seed         0", "  model.width  8", "id 000000000000"),
+        "exists; would be reused",
+    ]
+    assert result.brief() == "0" * 12
+
+
+def test_presets(cli: Callable[..., Answer]) -> None:
+    document = cli("presets", "--json").document
+    assert list(document) == ["command", "presets"]
+    names = cli("presets", "--quiet").out.split()
+    assert names == list(document["presets"])
+    one = cli("presets", "digits-ipc1", "--json").document
+    assert one == {"command": "presets", "name": "digits-ipc1", "recipe": document["presets"]["digits-ipc1"]}
+    toml = cli("presets", "digits-ipc1").out
+    assert toml == cli("presets", "digits-ipc1", "--quiet").out
+    assert "[distill]\n" in toml
+    header, *rows = cli("presets").out.splitlines()
+    assert header.startswith("preset  ")
+    assert [row.split()[0] for row in rows] == names
