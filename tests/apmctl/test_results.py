@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from apmctl_core.hub.references import Reference
+from apmctl_core.network.references import Reference
 
 from apmctl.blocks import as_text
 from apmctl.output import to_json
