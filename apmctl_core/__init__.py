@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from apmctl_core.version import __version__
+
 if TYPE_CHECKING:
     from apmctl_core.api import LoadedSet, load
 
-__version__ = "0.1.0"
 __all__ = ["LoadedSet", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
     if name in ("LoadedSet", "load"):
-        from apmctl_core import api as loading
+        from apmctl_core import api
 
-        return getattr(loading, name)
+        return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

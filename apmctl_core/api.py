@@ -1,4 +1,4 @@
-"""The Python road to a set: `apmctl_core.load(...)` gives tensors, a torch data set, and the way for test images.
+"""Python API: load a distilled set as tensors and a torch data set, and bring test images into its space.
 
 Shape legend: M images in the set, B test images, C channels, H x W pixels, K classes.
 """
@@ -19,7 +19,7 @@ from apmctl_core.artifacts.store import Store
 from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Event, Note
-from apmctl_core.hub.references import find
+from apmctl_core.hub.find import find
 from apmctl_core.storage.home import user_store
 from apmctl_core.values import DistilledSet
 
@@ -30,8 +30,8 @@ class LoadedSet(Dataset[tuple[Tensor, Tensor, Tensor]]):
     """A distilled set in memory, which torch's DataLoader takes as it is: each item is image, logits, label.
 
     `images` float32 (M, C, H, W) in the space that networks train in · `logits` float32 (M, K) · `labels` int64 (M,)
-    · `classes`, the names of the K labels · `preprocessing`, the way into that space and back · `artifact`, the
-    folder, id, recipe and metrics.
+    · `classes`, the names of the K labels · `preprocessing`, into that space and back · `artifact`, the folder, id,
+    recipe and metrics.
     """
 
     def __init__(self, artifact: Artifact, values: DistilledSet) -> None:
@@ -66,7 +66,7 @@ class LoadedSet(Dataset[tuple[Tensor, Tensor, Tensor]]):
             tensor = tensor.permute(0, 3, 1, 2)
         if tensor.ndim != 4 or tensor.shape[1:] != (c, h, w):
             raise DataError(
-                f"images of shape {tuple(tensor.shape)} are not those that this set is for",
+                f"this set takes no images of shape {tuple(tensor.shape)}",
                 f"give (B, {c}, {h}, {w})",
             )
         if tensor.dtype not in (torch.uint8, torch.float32):
@@ -78,8 +78,8 @@ def load(ref: str | Path, *, store: str | Path | None = None, emit: Emit | None 
     """A distilled set by its folder, its name in the store, or `hf:owner/name[@revision]`; every value is checked.
 
     `store` is where artifacts are kept (default: `APMCTL_HOME`, else the user's data folder); what is on the Hub is
-    pulled into it, once. Notes go to `emit`, or to the logger "apmctl". Raises ArtifactError for what is missing or
-    damaged, NetworkError for the network and the credentials.
+    pulled into it, once. Notes go to `emit`, or to the logger "apmctl". Raises ArtifactError where the set is missing
+    or damaged, NetworkError for the network and the credentials.
     """
     home = Store(Path(store).expanduser() if store is not None else user_store())
     if isinstance(ref, Path):

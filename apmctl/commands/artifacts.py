@@ -47,10 +47,11 @@ def show(ref: options.RefArgument, *, store: Path, out: Sink) -> None:
 def verify(ref: options.RefArgument, *, store: Path, out: Sink) -> None:
     """Check every file of an artifact against its manifest, and every value as loading would."""
     from apmctl_core.artifacts.verify import require_sound
+    from apmctl_core.models.registry import state_shapes
 
     with progress.listening(out) as emit:
         artifact = _find(store, ref, emit)
-        require_sound(artifact, emit=emit)
+        require_sound(artifact, state_shapes, emit=emit)
     out.result(Verified(artifact=Identity.of(artifact), files=len(artifact.manifest.files), bytes=artifact.size))
 
 
@@ -74,6 +75,6 @@ def remove(
 
 def _find(store: Path, ref: str, emit: Emit) -> Artifact:
     from apmctl_core.artifacts.store import Store
-    from apmctl_core.hub.references import find
+    from apmctl_core.hub.find import find
 
     return find(Store(store), ref, emit=emit)

@@ -55,8 +55,8 @@ def distill(
 def _release(session: Session, recipe: Recipe, teachers: str | None, name: str | None, repo: str) -> Released:
     """Distil, evaluate and push; the right to write is checked before the work begins."""
     from apmctl_core.hub.push import preflight
-    from apmctl_core.hub.release import release
     from apmctl_core.jobs import pipeline
+    from apmctl_core.jobs.release import release
 
     preflight("set", repo, session.emit)
     outcome = pipeline.distill_set(session, recipe, pool=teachers, name=name)

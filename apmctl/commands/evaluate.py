@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,9 +10,12 @@ from apmctl import fields, options
 from apmctl.errors import FAILED, Failure
 from apmctl.options import Machine
 from apmctl.output import Sink
-from apmctl.results.made import Evaluated, Row
+from apmctl.results.made import Evaluated
 from apmctl.signature import takes
 from apmctl_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from apmctl_core.artifacts.kinds.reports import ReportRow
 
 _THRESHOLD_HELP = "Exit 1 if the mean accuracy of the first row is below this fraction."
 _Threshold = Annotated[
@@ -38,13 +41,13 @@ def evaluate(
 
         result = Evaluated.by(pipeline.evaluate_set(session, ref, changes))
     out.result(result)
-    if min_accuracy is not None and result.results[0]["accuracy_mean"] < min_accuracy:
+    if min_accuracy is not None and result.results[0].accuracy_mean < min_accuracy:
         # The result stands on stdout; stderr and the exit code say that it is too low.
         out.complaint(_below(result.results[0], min_accuracy))
         raise typer.Exit(FAILED)
 
 
-def _below(row: Row, threshold: float) -> Failure:
-    network = f"{row['arch']}, {row['labels']} labels"
-    message = f"accuracy {row['accuracy_mean']:.4f} ({network}) is below --min-accuracy {threshold:g}"
+def _below(row: ReportRow, threshold: float) -> Failure:
+    network = f"{row.arch}, {row.labels} labels"
+    message = f"accuracy {row.accuracy_mean:.4f} ({network}) is below --min-accuracy {threshold:g}"
     return Failure("BelowThreshold", message, "distil with more images per class or more rounds", FAILED)

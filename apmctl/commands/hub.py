@@ -52,7 +52,7 @@ def pull(repo: RepoArgument, *, revision: _Revision = None, store: Path, out: Si
     with progress.listening(out) as emit:
         from apmctl_core.artifacts.store import Store
         from apmctl_core.hub import pull as hub
-        from apmctl_core.hub.references import parse
+        from apmctl_core.network.references import parse
 
         pulled = hub.pull(Store(store), parse(repo, revision), emit=emit)
     out.result(Pulled.by(pulled))

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Self
 
 from apmctl.blocks import Block, Pairs
 from apmctl.results import Document
-from apmctl.results.made import Identity, Made, Product, Row, accuracies
+from apmctl.results.made import Identity, Made, Product, accuracies
 from apmctl.text import count, size
 
 if TYPE_CHECKING:
+    from apmctl_core.artifacts.kinds.reports import ReportRow
     from apmctl_core.hub.pull import Pulled as Fetched
 
 
@@ -62,7 +63,7 @@ class Pushed(Location, _OfPush):
 class Released(Made):
     """A set that was made, evaluated and pushed."""
 
-    results: Sequence[Row]
+    results: Sequence[ReportRow]
     hub: Location
 
     def blocks(self) -> Iterator[Block]:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from apmctl.blocks import Block, Pairs, Table
 from apmctl.results import Document
-from apmctl.results.made import Identity, Row, accuracies, flat, readings
+from apmctl.results.made import Identity, accuracies, flat, readings
 from apmctl.text import count, plural, size
 from apmctl_core.errors import ApmError
 
 if TYPE_CHECKING:
     from apmctl_core.artifacts.artifact import Artifact
+    from apmctl_core.artifacts.kinds.reports import ReportRow
     from apmctl_core.artifacts.manifest import FileEntry
     from apmctl_core.artifacts.store import Run
 
@@ -118,21 +119,21 @@ def _accuracy(artifact: Artifact, reports: Mapping[str, Artifact]) -> float | No
     if artifact.kind == "pool":
         return _fraction(artifact.manifest.metrics.get("test_accuracy_mean"))
     report = artifact if artifact.kind == "report" else reports.get(artifact.id)
-    rows = report_rows(report) if report is not None else []
-    return _fraction(rows[0].get("accuracy_mean")) if rows else None
+    with contextlib.suppress(ApmError):  # `verify` says what is wrong with a report
+        rows = report_rows(report) if report is not None else ()
+        return rows[0].accuracy_mean if rows else None
+    return None
 
 
 def _fraction(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def report_rows(report: Artifact) -> Sequence[Row]:
-    """The rows of a report; none where it cannot be read, which `verify` is there to say."""
+def report_rows(report: Artifact) -> Sequence[ReportRow]:
+    """The rows of a report. Raises ArtifactError where it is damaged."""
     from apmctl_core.artifacts.kinds.reports import load_report
 
-    with contextlib.suppress(ApmError):
-        return list(load_report(report)["results"])
-    return []
+    return load_report(report).rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +175,7 @@ class Shown(Document):
 class ShownReport(Shown):
     """A report with its rows."""
 
-    results: Sequence[Row]
+    results: Sequence[ReportRow]
 
     def blocks(self) -> Iterator[Block]:
         yield from super().blocks()

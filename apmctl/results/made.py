@@ -11,13 +11,11 @@ from apmctl.blocks import Block, Pairs, Table
 from apmctl.results import Document
 from apmctl.text import duration, label, reading, size
 from apmctl_core.config.recipe import to_dict
-from apmctl_core.errors import ArtifactError
 
 if TYPE_CHECKING:
+    from apmctl_core.artifacts.kinds.reports import ReportRow
     from apmctl_core.jobs.pipeline import Outcome
     from apmctl_core.jobs.planning import Plan, PlanStep
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +95,7 @@ class Evaluated(Document):
 
     command: str = "eval"
     artifact: EvaluationReport
-    results: Sequence[Row]
+    results: Sequence[ReportRow]
     elapsed_s: float
     peak_memory_bytes: int
 
@@ -109,7 +107,7 @@ class Evaluated(Document):
         return cls.of(outcome, artifact=report, results=rows)
 
     def brief(self) -> str:
-        return "\n".join(f"{row['accuracy_mean']:.4f}" for row in self.results)
+        return "\n".join(f"{row.accuracy_mean:.4f}" for row in self.results)
 
     def blocks(self) -> Iterator[Block]:
         yield self.artifact.headline
@@ -117,38 +115,22 @@ class Evaluated(Document):
         yield _cost(self.elapsed_s, self.peak_memory_bytes)
 
 
-def accuracies(rows: Sequence[Row]) -> list[Block]:
-    """The table of an evaluation, in per cent, with the protocol below it.
-
-    Raises ArtifactError for rows that `eval` has not written: a report may come from anywhere.
-    """
-    headers = ("network", "labels", "distilled", "random", "difference")
-    try:
-        cells = [(row["arch"], row["labels"], *_compared(row)) for row in rows]
-        protocol = _protocol(rows)
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
-        raise ArtifactError("the results of the report are damaged", "remove it and evaluate the set again") from e
-    return ["accuracy in per cent on the test split", Table(headers, cells, right=headers[2:]), *protocol]
+def accuracies(rows: Sequence[ReportRow]) -> list[Block]:
+    """The table of an evaluation, in per cent, with the protocol below it."""
+    scores = list(dict.fromkeys(name for row in rows for name in row.scores))
+    headers = ("network", "labels", "distilled", "random", "difference", *map(label, scores))
+    cells = [
+        (row.arch, row.labels, *row.cells(), *(reading(n, row.scores.get(n, "-")) for n in scores)) for row in rows
+    ]
+    return ["accuracy in per cent on the test split", Table(headers, cells, right=headers[2:]), *_protocol(rows)]
 
 
-def _compared(row: Row) -> tuple[str, str, str]:
-    own, random = row["accuracy_mean"], row["random_accuracy_mean"]
-    distilled = _mean_std(own, row["accuracy_std"])
-    if random is None:
-        return distilled, "-", "-"
-    return distilled, _mean_std(random, row["random_accuracy_std"]), f"{100 * (own - random):+.1f}"
-
-
-def _mean_std(mean: float, std: float) -> str:
-    return f"{100 * mean:.1f} ± {100 * std:.1f}"
-
-
-def _protocol(rows: Sequence[Row]) -> list[str]:
+def _protocol(rows: Sequence[ReportRow]) -> list[str]:
     """What all rows share in one line, and what they do not in a line for each of it."""
-    names = list(dict.fromkeys(name for row in rows for name in row["protocol"]))
-    values = {name: [str(row["protocol"].get(name)) for row in rows] for name in names}
+    names = list(dict.fromkeys(name for row in rows for name in row.protocol))
+    values = {name: [str(row.protocol.get(name)) for row in rows] for name in names}
     shared = [f"{label(name)} {column[0]}" for name, column in values.items() if len(set(column)) == 1]
-    which = [f"{row['arch']} {row['labels']}" for row in rows]
+    which = [f"{row.arch} {row.labels}" for row in rows]
     differing = [
         f"  {label(name)}: {', '.join(f'{value} ({row})' for value, row in zip(column, which, strict=True))}"
         for name, column in values.items()

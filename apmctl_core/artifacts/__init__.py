@@ -1,17 +1,16 @@
-"""Artifacts: what a run leaves behind, complete and checked. Importing this does not import torch.
-
-`pools`, `sets`, `reports`, `verify` and `preview` hold what needs the values themselves.
-"""
+"""Artifacts: what a run leaves behind, complete and checked. Importing this does not import torch."""
 
 from __future__ import annotations
 
+from apmctl_core.artifacts import kinds  # noqa: F401  # registers them
 from apmctl_core.artifacts.artifact import Artifact, Damaged, open_artifact
-from apmctl_core.artifacts.manifest import FileEntry, Manifest, draft
+from apmctl_core.artifacts.kind import KINDS
+from apmctl_core.artifacts.manifest import FileEntry, Manifest
 from apmctl_core.artifacts.store import Run, Store
 from apmctl_core.artifacts.workspace import Workspace
-from apmctl_core.storage.files import require_space
 
 __all__ = [
+    "KINDS",
     "Artifact",
     "Damaged",
     "FileEntry",
@@ -19,7 +18,5 @@ __all__ = [
     "Run",
     "Store",
     "Workspace",
-    "draft",
     "open_artifact",
-    "require_space",
 ]

@@ -37,7 +37,7 @@ class Artifact:
 
     @property
     def size(self) -> int:
-        """Bytes of all files, the manifest aside."""
+        """Bytes of all files, without the manifest."""
         return sum(entry.size for entry in self.manifest.files.values())
 
     def file(self, name: str) -> Path:
@@ -49,7 +49,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Damaged:
-    """A folder where an artifact should be, and why it is none."""
+    """A folder where an artifact should be, and what is wrong with it."""
 
     path: Path
     kind: str
@@ -63,14 +63,14 @@ class Damaged:
 
 
 def open_artifact(path: Path, kind: str | None = None) -> Artifact:
-    """The artifact in a folder, its manifest checked, its files there and of the right size.
+    """The artifact in a folder: its manifest is checked, its files exist and have the right size.
 
-    Raises ArtifactError where it is missing, damaged, of a newer schema, or not of the `kind` that is asked for.
+    Raises ArtifactError where it is missing, damaged, of a newer schema, or not of the `kind` asked for.
     """
     if re.match(r"[a-z]+:/", str(path)):  # a URL is not repeated: it may hold credentials
-        raise ArtifactError("a URL is no name of an artifact", "write hf:owner/name for a repository on the Hub")
+        raise ArtifactError("a URL cannot name an artifact", "write hf:owner/name for a repository on the Hub")
     if not is_folder(path):
-        raise ArtifactError(f"{path} is not the folder of an artifact", "`apmctl list` shows what there is")
+        raise ArtifactError(f"{path} is not the folder of an artifact", "`list` shows what is in the store")
     manifest = manifests.read(path)
     if kind is not None and manifest.kind != kind:
         raise ArtifactError(f"{path} is a {manifest.kind}, not a {kind}", f"give the {kind} to use")

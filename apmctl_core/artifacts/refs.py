@@ -36,7 +36,7 @@ def as_path(ref: str) -> Path | None:
     """The folder that `ref` means, if it is written as a path."""
     if os.sep in ref or "/" in ref or ref in (".", "..") or ref.startswith("~"):
         path = Path(ref)
-        with contextlib.suppress(RuntimeError):  # a user that is not there
+        with contextlib.suppress(RuntimeError):  # an unknown user
             path = path.expanduser()
         return path
     return None
@@ -44,12 +44,12 @@ def as_path(ref: str) -> Path | None:
 
 def resolve(ref: str, entries: Sequence[Entry], kind: str | None = None) -> Entry:
     """The one entry that `ref` means. Raises ArtifactError where there is none (with near ones) or several."""
-    found = matching(ref, [e for e in entries if e.finished]) or matching(ref, entries)
-    fitting = [e for e in found if kind in (None, e.kind)]
-    if not found:
+    candidates = matching(ref, [e for e in entries if e.finished]) or matching(ref, entries)
+    fitting = [e for e in candidates if kind in (None, e.kind)]
+    if not candidates:
         raise _missing(ref, entries, kind)
     if not fitting:
-        raise ArtifactError(f"{found[0].ref} is a {found[0].kind}, not a {kind}", f"give the {kind} to use")
+        raise ArtifactError(f"{candidates[0].ref} is a {candidates[0].kind}, not a {kind}", f"give the {kind} to use")
     if len(fitting) > 1:
         raise _ambiguous(ref, fitting)
     return fitting[0]
@@ -71,17 +71,17 @@ def _missing(ref: str, entries: Sequence[Entry], kind: str | None) -> ArtifactEr
     names = sorted({e.name for e in entries if e.finished and kind in (None, e.kind)})
     near = difflib.get_close_matches(ref.rpartition("@")[0] or ref, names, 3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return ArtifactError(f"there is no {what} {ref!r} in the store", f"{hint}`apmctl list` shows what there is")
+    return ArtifactError(f"there is no {what} {ref!r} in the store", f"{hint}`list` shows what is in it")
 
 
 def _ambiguous(ref: str, entries: Sequence[Entry]) -> ArtifactError:
-    ordered = sorted(entries, key=_made, reverse=True)
+    ordered = sorted(entries, key=_written, reverse=True)
     listed = ", ".join(f"{e.ref} ({e.kind})" for e in ordered[:_LISTED])
     more = f" and {len(ordered) - _LISTED} more" if len(ordered) > _LISTED else ""
     return ArtifactError(f"{ref!r} could be {listed}{more}", f"name one of them; the newest is {ordered[0].ref}")
 
 
-def _made(entry: Entry) -> int:
+def _written(entry: Entry) -> int:
     try:
         return (entry.path / manifests.FILE_NAME).stat().st_mtime_ns
     except OSError:

@@ -1,7 +1,7 @@
-"""States of an unfinished run: under each name the newest and the one before, each with a checksum of its own.
+"""States of an unfinished run: under each name the newest and the one before, each with its own checksum.
 
-A state is one safetensors file whose metadata hold plain values as JSON. A newest file that a dying machine has torn
-does not agree with its checksum, and the one before it is taken instead.
+A state is one safetensors file whose metadata hold plain values as JSON. If a crash has torn the newest file, its
+checksum does not match and the one before is used.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _KEY = "apmctl"  # one entry alone: the order of several is not fixed by every w
 def save(folder: Path, name: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
     """Write the state `name` atomically, keeping the one before.
 
-    Raises StoreError where the disk refuses (both states are then what they were), NumericsError for a NaN in `meta`.
+    Raises StoreError where the disk refuses (both states are then unchanged), NumericsError for a NaN in `meta`.
     """
     from apmctl_core.storage import tensors as io
 
@@ -44,39 +44,39 @@ def save(folder: Path, name: str, tensors: Mapping[str, Tensor], meta: Mapping[s
 
 
 def load(folder: Path, name: str, emit: Emit = silent) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The newest state `name` that is whole, or None. Says in a Note when that is not the newest there is."""
+    """The newest state `name` that is whole, or None; a Note tells of a newer one that cannot be used."""
     for path in _paths(folder, name):
         if not path.exists():
             continue
         try:
             return _load(path)
         except ArtifactError as e:
-            emit(Note(text=f"a saved state cannot be used, an older one may be: {e.message}", level="warning"))
+            emit(Note(text=f"cannot use a saved state, trying an older one: {e.message}", level="warning"))
     return None
 
 
 def clear(folder: Path, name: str) -> None:
     """Remove both generations of the state `name`. Raises StoreError."""
-    for path in reversed(_paths(folder, name)):  # the newest last: an older state alone would be taken for the newest
+    for path in reversed(_paths(folder, name)):  # the newest last: an older one left alone would be used
         remove_tree(path)
 
 
 def files(folder: Path) -> list[Path]:
     """The files of all states in a folder, the latest first."""
-    found = [p for p in folder.glob("*.safetensors") if p.name.endswith((_NEWEST, _PREVIOUS))]
-    return sorted(found, key=_modified, reverse=True)
+    states = [p for p in folder.glob("*.safetensors") if p.name.endswith((_NEWEST, _PREVIOUS))]
+    return sorted(states, key=_modified, reverse=True)
 
 
 def progress(folder: Path) -> dict[str, Any] | None:
-    """What the latest readable state says under `progress` (done, total, unit), without reading any tensor."""
+    """The `progress` (done, total, unit) of the latest readable state, without reading any tensor."""
     for path in files(folder):
         try:
             meta, _ = _meta(headers.read_header(path), path)
         except ArtifactError:
             continue
-        found = meta.get("progress")
-        if isinstance(found, dict) and _is_progress(found):
-            return found
+        latest = meta.get("progress")
+        if isinstance(latest, dict) and _is_progress(latest):
+            return latest
     return None
 
 

@@ -1,6 +1,6 @@
 """The store: `pools/`, `sets/` and `reports/`, each with `NAME/ID/` a folder per artifact; `locks/` and `cache/`.
 
-Reading makes nothing: a store that does not exist is empty. Nothing here imports torch.
+Reading creates nothing: a store that does not exist is empty. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from apmctl_core.artifacts import manifest as manifests
 from apmctl_core.artifacts import refs, states
 from apmctl_core.artifacts.artifact import Artifact, Damaged, open_artifact, open_stored
+from apmctl_core.artifacts.kind import KINDS
 from apmctl_core.artifacts.refs import Entry
 from apmctl_core.artifacts.workspace import PARTIAL, TRASH, Workspace, discard
 from apmctl_core.errors import ArtifactError, StoreError
@@ -28,7 +29,7 @@ _PARTIAL = re.compile(rf"\.([0-9a-f]{{12}}){re.escape(PARTIAL)}")
 
 @dataclass(frozen=True)
 class Run:
-    """An unfinished run: how far it is (`done`, `total`, `unit`), and who works on it, or did last."""
+    """An unfinished run: its progress (`done`, `total`, `unit`), and the process that works on it, or did last."""
 
     path: Path
     kind: str
@@ -59,7 +60,7 @@ class Store:
         """The folder of the locks; it may not exist yet."""
         return self.root / "locks"
 
-    # --- finding
+    # --- reading
 
     def get(self, kind: str, id: str) -> Artifact | None:
         """The sound artifact of that kind and id, whatever its name, or None."""
@@ -84,7 +85,7 @@ class Store:
         entry = refs.resolve(ref, entries, kind)
         if not entry.finished:
             raise ArtifactError(
-                f"{entry.ref} is a {entry.kind} that is not finished", "the command that began it goes on with it"
+                f"{entry.ref} is a {entry.kind} that is not finished", "rerun the command that began it to resume"
             )
         return open_stored(entry.path, entry.kind)
 
@@ -94,14 +95,14 @@ class Store:
         return self._open(entry) if entry.finished else self._run(entry)
 
     def list(self, kind: str | None = None, emit: Emit = silent) -> Artifacts:
-        """All sound artifacts by kind and name; the damaged ones are left out and each said in a Note."""
-        found, damaged = self.scan(kind)
+        """All sound artifacts by kind and name; damaged ones are skipped, with a Note for each."""
+        artifacts, damaged = self.scan(kind)
         for each in damaged:
             emit(Note(text=f"left out {each.ref}: {each.error.message}", level="warning"))
-        return found
+        return artifacts
 
     def scan(self, kind: str | None = None) -> tuple[Artifacts, list_[Damaged]]:
-        """All artifacts, and the folders where artifacts should be and are not."""
+        """All sound artifacts, and all damaged ones."""
         opened = [self._open(entry) for entry in self._entries(kind) if entry.finished]
         return [a for a in opened if isinstance(a, Artifact)], [a for a in opened if isinstance(a, Damaged)]
 
@@ -110,11 +111,11 @@ class Store:
         return [self._run(entry) for entry in self._entries() if not entry.finished]
 
     def kept_bytes(self, kind: str, id: str) -> int:
-        """The bytes that an unfinished run of that kind and id has on the disk already, 0 where there is none."""
+        """The bytes that an unfinished run of that kind and id has on the disk, 0 without such a run."""
         runs = [e.path for e in self._entries(kind) if e.id == id and not e.finished]
         return sum(files.regular_size(path) or 0 for run in runs for path in run.glob("*"))
 
-    # --- making and removing
+    # --- writing and removing
 
     @contextlib.contextmanager
     def workspace(
@@ -126,11 +127,11 @@ class Store:
         emit: Emit = silent,
         tick: Callable[[], None] | None = None,
     ) -> Iterator[Workspace]:
-        """The place to make an artifact in, for one process at a time.
+        """The workspace of an artifact, for one process at a time.
 
         Its `existing` is the artifact that another process may have finished meanwhile: look there first. When the
-        block is left, what was neither published nor kept by `save_state` is removed. Waits for a process that makes
-        the same one (`tick` is called meanwhile), or raises StoreError with `wait=False`.
+        block is left, what was neither published nor kept by `save_state` is removed. Waits for a process that builds
+        the same artifact (`tick` is called meanwhile), or raises StoreError with `wait=False`.
         """
         manifests.check_name(name)
         with locks.hold(self.locks, f"{kind}-{id}", f"{kind} {name}@{id}", wait=wait, emit=emit, tick=tick):
@@ -143,14 +144,14 @@ class Store:
                 work.leave()
 
     def tidy(self, kind: str, id: str) -> None:
-        """Remove what a process left that was killed after it had published this artifact, but held its lock still."""
+        """Remove what a process left that was killed after it published this artifact, with its lock still held."""
         if locks.is_left(self.locks, f"{kind}-{id}"):
-            # Whoever holds it removes it; on a store that cannot be written it is harmless.
+            # A process that holds the lock removes it; on a read-only store it is harmless.
             with contextlib.suppress(StoreError), locks.hold(self.locks, f"{kind}-{id}", id, wait=False):
                 self._sweep(kind)
 
     def remove(self, target: Artifact | Damaged | Run) -> None:
-        """Remove an artifact or an unfinished run: out of sight at once, then deleted.
+        """Remove an artifact or an unfinished run: hidden by one rename, then deleted.
 
         Raises StoreError while a process works on it, ArtifactError where it is not in this store.
         """
@@ -158,7 +159,9 @@ class Store:
         if target.path.resolve().parent.parent != folder.resolve():
             raise ArtifactError(f"{target.path} is not in the store {self.root}", "remove the folder by hand")
         name = f"{target.kind} {target.ref}"
-        with locks.hold(self.locks, f"{target.kind}-{target.id}", name, wait=False, hint="stop it first, then remove"):
+        with locks.hold(
+            self.locks, f"{target.kind}-{target.id}", name, wait=False, hint="stop it first, then remove it"
+        ):
             discard(target.path)
             self._sweep(target.kind)
             files.remove_empty(target.path.parent, folder)
@@ -166,17 +169,17 @@ class Store:
     # --- the folders
 
     def _folder(self, kind: str) -> Path:
-        return self.root / manifests.FOLDERS[kind]
+        return self.root / KINDS[kind].folder
 
     def _entries(self, kind: str | None = None) -> list_[Entry]:
         """Every folder whose place says that it is an artifact or an unfinished run; links are not followed."""
         files.subfolders(self.root)  # whether it can be read at all
-        found = []
-        for each in manifests.KINDS if kind is None else (kind,):
+        entries = []
+        for each in KINDS if kind is None else (kind,):
             for folder in files.subfolders(self._folder(each)):
                 if manifests.is_name(folder.name):
-                    found += [e for path in files.subfolders(folder) if (e := _entry(each, path))]
-        return found
+                    entries += [e for path in files.subfolders(folder) if (e := _entry(each, path))]
+        return entries
 
     def _open(self, entry: Entry) -> Artifact | Damaged:
         try:
@@ -191,7 +194,7 @@ class Store:
         return Run(entry.path, entry.kind, entry.name, entry.id, progress, owner, alive)
 
     def _sweep(self, kind: str) -> None:
-        """Finish what killed removals left; whoever is at it, too, does not mind."""
+        """Finish removals that were killed; another process may do the same at the same time."""
         for trash in self._folder(kind).glob(f"*/.*{TRASH}"):
             files.remove_tree(trash)
             files.remove_empty(trash.parent)

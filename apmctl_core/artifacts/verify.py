@@ -4,55 +4,45 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from apmctl_core.artifacts import manifest as manifests
 from apmctl_core.artifacts.artifact import Artifact
+from apmctl_core.artifacts.kind import HISTORY, KINDS, ShapesOf
 from apmctl_core.errors import ArtifactError
 from apmctl_core.events import Emit, Note, silent
 from apmctl_core.storage.files import DAMAGED_HINT, disk_errors, open_regular, sha256_of
 from apmctl_core.storage.strict_json import parse_object
 
-if TYPE_CHECKING:
-    from apmctl_core.artifacts.kinds.pools import ShapesOf
-
-_PNG = b"\x89PNG\r\n\x1a\n"
 _MAX_LINE = 1 << 20
 _MAX_LISTED = 20
 
 
-def verify(artifact: Artifact, shapes: ShapesOf | None = None, *, strays: bool = True) -> list[str]:
+def verify(artifact: Artifact, shapes_of: ShapesOf, *, strays: bool = True) -> list[str]:
     """Everything that is wrong with an artifact, one line each; nothing where it is sound.
 
     Checks every sha256, that nothing else lies in the folder (unless `strays` is false), and every value as loading
-    does. `shapes` gives the weights that a pool's network must have (default: those of the registry). Memory does not
-    grow with a set. Raises StoreError where it cannot read.
+    does. `shapes_of` gives the weights that a pool's network must have, e.g. `models.registry.state_shapes`. Memory
+    does not grow with a set. Raises StoreError where it cannot read.
     """
-    found = [f"{name} is not in the manifest" for name in _strays(artifact)] if strays else []
+    problems = [f"{name} is not in the manifest" for name in _strays(artifact)] if strays else []
     for name, entry in sorted(artifact.manifest.files.items()):
-        found += _problems(lambda n=name, e=entry: _check_sha256(artifact, n, e.sha256))  # type: ignore[misc]
-    checks: dict[str, Callable[[], None]] = {
-        "pool": lambda: _check_pool(artifact, shapes),
-        "set": lambda: _check_set(artifact),
-        "report": lambda: _check_report(artifact),
-    }
-    found += _problems(checks[artifact.kind])
-    if "events.jsonl" in artifact.manifest.files:
-        found += _problems(lambda: _check_events(artifact.file("events.jsonl")))
-    return found
+        problems += _problems(partial(_check_sha256, artifact, name, entry.sha256))
+    problems += _problems(partial(KINDS[artifact.kind].check, artifact, shapes_of))
+    if HISTORY in artifact.manifest.files:
+        problems += _problems(partial(_check_history, artifact.file(HISTORY)))
+    return problems
 
 
-def require_sound(
-    artifact: Artifact, shapes: ShapesOf | None = None, *, strays: bool = True, emit: Emit = silent
-) -> None:
+def require_sound(artifact: Artifact, shapes_of: ShapesOf, *, strays: bool = True, emit: Emit = silent) -> None:
     """Raise ArtifactError with the first of what `verify` finds, if it finds anything; the others are warnings."""
-    found = verify(artifact, shapes, strays=strays)
-    if found:
-        for problem in found[1:]:
-            emit(Note(text=f"{artifact.ref}: {problem}", level="warning"))
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise ArtifactError(f"{artifact.ref} is damaged: {found[0]}{more}", DAMAGED_HINT)
+    problems = verify(artifact, shapes_of, strays=strays)
+    for problem in problems[1:]:
+        emit(Note(text=f"{artifact.ref}: {problem}", level="warning"))
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise ArtifactError(f"{artifact.ref} is damaged: {problems[0]}{more}", DAMAGED_HINT)
 
 
 def _problems(check: Callable[[], None]) -> list[str]:
@@ -75,31 +65,7 @@ def _check_sha256(artifact: Artifact, name: str, expected: str) -> None:
         raise ArtifactError(f"{name} is not the file that was written: its sha256 differs")
 
 
-def _check_pool(artifact: Artifact, shapes: ShapesOf | None) -> None:
-    from apmctl_core.artifacts.kinds.pools import load_pool
-    from apmctl_core.models.registry import state_shapes
-
-    for _ in load_pool(artifact, shapes or state_shapes).states:
-        pass
-
-
-def _check_set(artifact: Artifact) -> None:
-    from apmctl_core.artifacts.kinds.sets import check_values
-
-    check_values(artifact)
-    if "preview.png" in artifact.manifest.files:
-        with open_regular(artifact.file("preview.png")) as file:
-            if file.read(len(_PNG)) != _PNG:
-                raise ArtifactError("preview.png is not a PNG")
-
-
-def _check_report(artifact: Artifact) -> None:
-    from apmctl_core.artifacts.kinds.reports import load_report
-
-    load_report(artifact)
-
-
-def _check_events(path: Path) -> None:
+def _check_history(path: Path) -> None:
     with open_regular(path) as file:
         number = 0
         while line := file.readline(_MAX_LINE):

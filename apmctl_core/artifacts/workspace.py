@@ -1,9 +1,8 @@
-"""Where a run works: a hidden folder beside its artifact's, which one rename makes the artifact."""
+"""The folder that a run works in: hidden beside its artifact's, and turned into the artifact by one rename."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import math
 import os
@@ -12,9 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import msgspec
+
 from apmctl_core.artifacts import manifest as manifests
 from apmctl_core.artifacts import states
 from apmctl_core.artifacts.artifact import Artifact, open_artifact, open_stored
+from apmctl_core.artifacts.kind import HISTORY, KINDS
 from apmctl_core.artifacts.manifest import FileEntry, Manifest
 from apmctl_core.errors import ArtifactError, StoreError
 from apmctl_core.events import Emit, silent
@@ -36,7 +38,7 @@ def partial_name(id: str) -> str:
 
 
 def discard(path: Path) -> None:
-    """Remove a folder of a store: out of sight by one rename, then deleted. Raises StoreError."""
+    """Remove a folder of a store: hidden by one rename, then deleted. Raises StoreError."""
     trash = path.with_name(f".{path.name.lstrip('.')}.{secrets.token_hex(4)}{TRASH}")
     with files.disk_errors(path, "remove"):
         try:
@@ -47,7 +49,7 @@ def discard(path: Path) -> None:
 
 
 def _loggable(value: Any) -> Any:
-    """A history is read by strangers, too: nothing in it that `strict_json` refuses."""
+    """The value without anything that `strict_json` refuses: strangers read a history, too."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return printable(value) if isinstance(value, str) else value
@@ -64,9 +66,9 @@ def _cut_torn_line(file: BinaryIO) -> None:
 
 
 class Workspace:
-    """The folder of one run, made when it is first needed; use it through `Store.workspace`.
+    """The folder of one run, created when it is first needed; use it through `Store.workspace`.
 
-    `existing` is the finished artifact, if there was one when the lock was obtained: then there is nothing to do.
+    `existing` is the finished artifact, if there was one when the lock was obtained: then nothing is left to do.
     """
 
     def __init__(self, kind_folder: Path, kind: str, name: str, id: str, emit: Emit = silent) -> None:
@@ -86,13 +88,13 @@ class Workspace:
 
     @property
     def resumed(self) -> bool:
-        """Whether there is a state to go on from."""
+        """Whether there is a state to resume from."""
         return bool(states.files(self._folder))
 
     # --- what a run keeps while it works
 
     def save_state(self, name: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Keep a state under `name`, and the one before it. Raises StoreError; both are then what they were.
+        """Keep a state under `name`, and the one before it. Where this raises StoreError, both are unchanged.
 
         `meta` is plain JSON; its `progress` (done, total, unit) is what `Store.runs` shows.
         """
@@ -108,13 +110,13 @@ class Workspace:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file of the artifact atomically. Raises StoreError, ValueError for a name that its kind lacks."""
-        if not manifests.is_file_of(self.kind, name):
+        if not KINDS[self.kind].has(name):
             raise ValueError(f"a {self.kind} has no file {name!r}")
         files.write_bytes(self.path / name, data)
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append a line of plain values to events.jsonl; numbers that are not finite become null. Raises StoreError."""
-        path = self.path / "events.jsonl"
+        path = self.path / HISTORY
         line = json.dumps({k: _loggable(v) for k, v in record.items()}, allow_nan=False).encode() + b"\n"
         with files.disk_errors(path), path.open("ab+") as file:
             _cut_torn_line(file)
@@ -124,7 +126,7 @@ class Workspace:
         """The latest value of a number in the history, 0 where there is none."""
         lines: list[bytes] = []
         with contextlib.suppress(ArtifactError, StoreError):
-            lines = files.read_bounded(self._folder / "events.jsonl", _MAX_HISTORY).splitlines()
+            lines = files.read_bounded(self._folder / HISTORY, _MAX_HISTORY).splitlines()
         for line in reversed(lines):
             with contextlib.suppress(ArtifactError):  # the last one may be torn
                 value = strict_json.parse_object(line, "the history").get(field)
@@ -134,29 +136,29 @@ class Workspace:
 
     # --- the end of a run
 
-    def publish(self, draft: Manifest) -> Artifact:
-        """Make the artifact of the files in the folder: hashed, flushed, and moved to its place by one rename.
+    def publish(self, draft: Manifest, document: bytes | None = None) -> Artifact:
+        """Turn the folder into the artifact: files are hashed and flushed, then one rename moves it to its place.
 
-        If the draft lists files already (as one from elsewhere does), they must be the ones here. An artifact that is
-        there already, and sound, is kept instead. Raises ArtifactError, StoreError.
+        `document` are the bytes of a manifest from elsewhere, kept as they are; the files that such a draft lists must
+        be the ones here. A sound artifact that already exists is kept instead. Raises ArtifactError, StoreError.
         """
         if (draft.kind, draft.id, draft.name) != (self.kind, self.id, self.name):
             raise ValueError(f"{draft.kind} {draft.name}@{draft.id} is not what this workspace is for")
         with files.disk_errors(self._folder):
             entries = self._entries()
         if draft.files and draft.files != entries:
-            odd = sorted(n for n in draft.files | entries if draft.files.get(n) != entries.get(n))
-            raise ArtifactError(f"{odd[0]} of {draft.name} is not what its manifest says", files.DAMAGED_HINT)
-        manifest = dataclasses.replace(draft, files=entries)
-        data = manifests.dumps(manifest)
+            different = sorted(n for n in draft.files | entries if draft.files.get(n) != entries.get(n))
+            raise ArtifactError(f"{different[0]} of {draft.name} is not what its manifest says", files.DAMAGED_HINT)
+        if document is None:
+            document = manifests.dumps(msgspec.structs.replace(draft, files=entries))
         with shielded():
-            files.write_bytes(self._folder / manifests.FILE_NAME, data)
+            files.write_bytes(self._folder / manifests.FILE_NAME, document)
             with files.disk_errors(self._folder):
                 self.existing = self._move()
         return self.existing
 
     def _entries(self) -> dict[str, FileEntry]:
-        names = sorted(p.name for p in self.path.iterdir() if manifests.is_file_of(self.kind, p.name))
+        names = sorted(p.name for p in self.path.iterdir() if KINDS[self.kind].has(p.name))
         entries = {}
         for name in names:
             path = self._folder / name
@@ -165,13 +167,13 @@ class Workspace:
         return entries
 
     def _move(self) -> Artifact:
-        """Sweep what is no part of the artifact, and give the folder its final name."""
+        """Remove what is not part of the artifact, and give the folder its final name."""
         target = self._kind_folder / self.name / self.id
         if target.exists():
             try:
                 return open_stored(target, self.kind)
             except ArtifactError:
-                discard(target)  # it cannot be used, and what replaces it is at hand
+                discard(target)  # unusable, and its replacement is ready
         manifest = manifests.read(self._folder)
         for path in self._folder.iterdir():
             if path.name not in manifest.files and path.name != manifests.FILE_NAME:
@@ -182,10 +184,10 @@ class Workspace:
         files.sync_folder(target.parent)
         return Artifact(target, manifest)
 
-    # --- the beginning and the end of its use, under the lock
+    # --- entering and leaving, under the lock
 
     def enter(self, existing: Artifact | None) -> None:
-        """Take over what an earlier run of the same id left, whatever it was called, and sweep its leftovers."""
+        """Take over what an earlier run of the same id left, under whatever name, and remove its temporary files."""
         with files.disk_errors(self._folder):
             self._adopt()
             self.existing = existing or self._complete()
@@ -194,14 +196,14 @@ class Workspace:
 
     def _adopt(self) -> None:
         for folder in files.subfolders(self._kind_folder):
-            found = folder / partial_name(self.id)
-            if folder.name == self.name or not found.is_dir():
+            partial = folder / partial_name(self.id)
+            if folder.name == self.name or not partial.is_dir():
                 continue
             if self._folder.exists():
-                discard(found)
+                discard(partial)
             else:
-                with files.disk_errors(found, "rename"):
-                    found.rename(self.path)  # over the empty folder that this makes
+                with files.disk_errors(partial, "rename"):
+                    partial.rename(self.path)  # replaces the empty folder that `path` creates
             files.remove_empty(folder)
 
     def _complete(self) -> Artifact | None:
@@ -210,18 +212,18 @@ class Workspace:
         if not path.exists():
             return None
         try:
-            found = open_artifact(self._folder, self.kind)
-            whole = found.id == self.id and found.name == self.name
-            if whole and all(files.sha256_of(found.file(n)) == e.sha256 for n, e in found.manifest.files.items()):
+            kept = open_artifact(self._folder, self.kind)
+            ours = kept.id == self.id and kept.name == self.name
+            if ours and all(files.sha256_of(kept.file(n)) == e.sha256 for n, e in kept.manifest.files.items()):
                 return self._move()
-        except ArtifactError:  # the run goes on from its states, if it has any
+        except ArtifactError:  # the run resumes from its states, if it has any
             pass
         files.remove_tree(path)
         return None
 
     def leave(self) -> None:
-        """Remove the folder unless something is kept in it to go on from, and the folders above if they are empty."""
-        # What cannot be removed is swept by the next run; an error that led here matters more.
+        """Remove the folder unless a run can resume from it, and the folders above if they are empty."""
+        # The next run removes what is left; an error that led here matters more.
         with contextlib.suppress(OSError, StoreError):
             kept = self.resumed or (self._folder / manifests.FILE_NAME).exists()
             if self._folder.is_dir() and (self.existing is not None or not kept):

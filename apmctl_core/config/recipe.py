@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from apmctl_core.errors import ConfigError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 T = TypeVar("T")
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from apmctl_core.data import cache as store
 from apmctl_core.data.dataset import Dataset
 from apmctl_core.data.labels import Assembled, assemble
-from apmctl_core.data.request import Hub, Request, parse
+from apmctl_core.data.request import Request, parse
 from apmctl_core.data.rows import Source
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Note, silent
+from apmctl_core.network.references import Reference
 
 
 def _folder(cache: Path, request: Request) -> Path:
@@ -45,7 +46,7 @@ def _open(request: Request, emit: Emit) -> Source:
         from apmctl_core.data.sources.digits import open_digits
 
         return open_digits()
-    if isinstance(request.place, Hub):
+    if isinstance(request.place, Reference):
         from apmctl_core.data.sources.hub import open_hub
 
         return open_hub(request.place, request.spec, emit)

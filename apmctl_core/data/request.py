@@ -15,18 +15,10 @@ from apmctl_core.data.cache import VERSION
 from apmctl_core.data.listing import Listing, list_files
 from apmctl_core.data.spec import KNOWN, Spec
 from apmctl_core.errors import ConfigError, DataError
+from apmctl_core.network import references
+from apmctl_core.network.references import PREFIX, Reference
 
-_REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-_REVISION = re.compile(r"[\w./-]{1,200}")
 MAX_RESOLUTION = 4096
-
-
-@dataclass(frozen=True)
-class Hub:
-    """A data set repository on the Hub and, if one was asked for, its revision."""
-
-    repo: str
-    revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -39,16 +31,16 @@ class Request:
 
     name: str
     spec: Spec | None
-    place: Hub | Listing | None
+    place: Reference | Listing | None
     resolution: int | None
     key: str
 
 
-def _parse_hub(name: str) -> Hub:
-    repo, _, revision = name.removeprefix("hf:").partition("@")
-    if not _REPO.fullmatch(repo) or ".." in name or (revision and not _REVISION.fullmatch(revision)):
-        raise DataError(f"'{name}' is no name of a Hub data set", "write hf:owner/name or hf:owner/name@revision")
-    return Hub(repo, revision or None)
+def _parse_hub(name: str) -> Reference:
+    try:
+        return references.parse(name)
+    except ConfigError as e:
+        raise DataError(f"'{name}' cannot name a Hub data set: {e.message}", "write hf:owner/name[@revision]") from e
 
 
 def _is_path(name: str) -> bool:
@@ -71,23 +63,23 @@ def _check_resolution(resolution: int | None) -> None:
         raise ConfigError(f"--resolution must be between 1 and {MAX_RESOLUTION}, got {resolution}")
 
 
-def _place(name: str, spec: Spec | None, path: Path | None) -> Hub | Listing | None:
+def _place(name: str, spec: Spec | None, path: Path | None) -> Reference | Listing | None:
     if spec is not None and spec.hub is None:
         if path is not None:
             raise ConfigError(f"--data does not go with '{name}'", f"leave it out: {name} comes with scikit-learn")
         return None
-    if spec is None and not name.startswith("hf:"):
+    if spec is None and not name.startswith(PREFIX):
         if path is not None:
             raise ConfigError("--data does not go with a data set given as a path", "leave it out")
         if not name or "\0" in name or not _is_path(name):
             raise unknown(name)
         return list_files(Path(name))
-    hub = Hub(spec.hub or "") if spec is not None else _parse_hub(name)
+    hub = Reference(spec.hub or "") if spec is not None else _parse_hub(name)
     return list_files(path) if path is not None else hub
 
 
-def _identity(place: Hub | Listing | None) -> Any:
-    if isinstance(place, Hub):
+def _identity(place: Reference | Listing | None) -> Any:
+    if isinstance(place, Reference):
         return ["hub", place.repo, place.revision]
     if isinstance(place, Listing):
         return ["local", str(place.root), [[str(f.path), f.size, f.mtime_ns] for f in place.files]]
@@ -108,6 +100,6 @@ def parse(name: str, path: Path | None, resolution: int | None) -> Request:
     # Which set it is decides only for known ones: shape, columns and splits are theirs.
     known = name if spec is not None else None
     identity = json.dumps([VERSION, known, resolution, _identity(place)], separators=(",", ":"))
-    stem = name.removeprefix("hf:") if isinstance(place, Hub) or spec else Path(name).resolve().name
+    stem = name.removeprefix(PREFIX) if isinstance(place, Reference) or spec else Path(name).resolve().name
     slug = re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-")[:40].lower() or "data"
     return Request(name, spec, place, resolution, f"{slug}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}")

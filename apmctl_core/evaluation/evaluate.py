@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from apmctl_core.artifacts.kinds.reports import ReportRow
 from apmctl_core.config.recipe import EvalConfig, ModelConfig
 from apmctl_core.data import Dataset
 from apmctl_core.errors import NumericsError
@@ -29,40 +29,6 @@ from apmctl_core.values import DistilledSet
 _LOSSES = {"soft": match_logits, "hard": cross_entropy}
 
 
-@dataclass(frozen=True)
-class Row:
-    """Accuracies (fractions) of networks of one architecture trained with one kind of labels."""
-
-    arch: str
-    labels: str
-    accuracies: tuple[float, ...]
-    random_accuracies: tuple[float, ...]
-    protocol: dict[str, Any]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The row as the command line's JSON has it; null where there is nothing to compare with."""
-        mean, std = _mean_std(self.accuracies)
-        random_mean, random_std = _mean_std(self.random_accuracies)
-        return {
-            "arch": self.arch,
-            "labels": self.labels,
-            "accuracy_mean": mean,
-            "accuracy_std": std,
-            "accuracies": list(self.accuracies),
-            "random_accuracy_mean": random_mean,
-            "random_accuracy_std": random_std,
-            "random_accuracies": list(self.random_accuracies),
-            "protocol": self.protocol,
-        }
-
-
-def _mean_std(values: tuple[float, ...]) -> tuple[float | None, float | None]:
-    if not values:
-        return None, None
-    t = torch.tensor(values, dtype=torch.float64)
-    return float(t.mean()), float(t.std(correction=0))
-
-
 def evaluate(
     distilled: DistilledSet,
     dataset: Dataset,
@@ -74,7 +40,7 @@ def evaluate(
     precision: str,
     keeper: Keeper | None = None,
     emit: Emit = silent,
-) -> list[Row]:
+) -> list[ReportRow]:
     """Train and test `config.repeats` networks for each architecture and kind of labels, and as many on random images.
 
     Accuracies found so far are saved with `keeper`. Raises NumericsError where a training diverges.
@@ -109,7 +75,7 @@ class _Work:
         self._found: dict[str, float] = dict(kept.meta["accuracies"]) if kept else {}
         self.total = 0
 
-    def row(self, model: ModelConfig, labels: str) -> Row:
+    def row(self, model: ModelConfig, labels: str) -> ReportRow:
         """One row of the report: all networks of one architecture and kind of labels."""
         networks = _Networks(self, model, labels)
         repeats = range(self._config.repeats)
@@ -117,7 +83,7 @@ class _Work:
         random: tuple[float, ...] = ()
         if self._set.baseline is not None:
             random = tuple(networks.accuracy("random", i, lambda i: self._random(labels, i)) for i in repeats)
-        return Row(model.arch, labels, own, random, self._protocol(model, labels))
+        return ReportRow(model.arch, labels, own, random, self._protocol(model, labels))
 
     def _distilled(self, labels: str) -> Source:
         targets = self._set.logits if labels == "soft" else self._set.labels

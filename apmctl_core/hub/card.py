@@ -6,32 +6,34 @@ The same artifact and reports give the same bytes. Names and recipes are texts o
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 from apmctl_core.artifacts.artifact import Artifact
+from apmctl_core.artifacts.kinds.pools import teacher_paths
+from apmctl_core.artifacts.kinds.reports import ReportRow, percent
 from apmctl_core.artifacts.kinds.spaces import FILE as SPACE_FILE
 from apmctl_core.errors import ConfigError
 from apmctl_core.hub import snippets
 from apmctl_core.storage.header import read_header
 
-Row = Mapping[str, Any]
-
 LICENSE = "unknown"
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,49}")
 _LISTED = 50
+_RECORDED = ("apmctl", "torch", "device_name")
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _TAGS = ["dataset-distillation", "dataset-condensation", "apmctl"]
 
 
-def card(artifact: Artifact, repo: str, rows: Sequence[Row] = (), license: str | None = None, images: int = 0) -> str:
+def card(
+    artifact: Artifact, repo: str, rows: Sequence[ReportRow] = (), license: str | None = None, images: int = 0
+) -> str:
     """The text of README.md; `rows` are those of the reports on a set, `images` the size of a set.
 
-    Raises ConfigError for a license that is no identifier of one.
+    Raises ConfigError for a license that is not an identifier.
     """
     license = license or LICENSE
     if not _LICENSE.fullmatch(license):
-        raise ConfigError(f"--license cannot be {license!r}", "give an identifier as the Hub has them, e.g. cc-by-4.0")
+        raise ConfigError(f"`license` cannot be {license!r}", "give an identifier that the Hub knows, e.g. cc-by-4.0")
     body = _set(artifact, repo, rows, images) if artifact.kind == "set" else _pool(artifact, repo)
     front = _front_set(artifact, license, images) if artifact.kind == "set" else _front_pool(license)
     return "\n\n".join([f"---\n{front.strip()}\n---", *body]) + "\n"
@@ -67,7 +69,7 @@ def _front_pool(license: str) -> str:
 # --- the text ----------------------------------------------------------------------------------------------------
 
 
-def _set(artifact: Artifact, repo: str, rows: Sequence[Row], images: int) -> list[str]:
+def _set(artifact: Artifact, repo: str, rows: Sequence[ReportRow], images: int) -> list[str]:
     manifest = artifact.manifest
     shape = " x ".join(map(str, manifest.shape))
     classes = manifest.classes
@@ -90,32 +92,34 @@ def _set(artifact: Artifact, repo: str, rows: Sequence[Row], images: int) -> lis
     ]
 
 
-def _files_of_set(names: Mapping[str, Any]) -> str:
+def _files_of_set(names: Collection[str]) -> str:
     lines = [
-        "- `set.safetensors`: `images` float32 in the space that networks train in, `logits`, `labels`, `stage`",
-        "- `preprocessing.safetensors`: what brings test images into that space",
-        "- `data/*.parquet`: the same images as pictures (8 bits a pixel, so less exact), labels and logits",
+        "- `set.safetensors`: `images` float32 in the space that networks train on, `logits`, `labels`, `stage`",
+        "- `preprocessing.safetensors`: the tensors that bring test images into that space",
+        "- `data/*.parquet`: the images as pictures (8 bits a pixel, so less exact), labels and logits",
         "- `manifest.json`: the whole recipe, and the sha256 of every file of the artifact",
     ]
     if "baseline.safetensors" in names:
-        lines.append("- `baseline.safetensors`: which random real images the set is compared with, and their logits")
+        lines.append("- `baseline.safetensors`: the random real images to compare with (by index), and their logits")
     return "\n".join(lines)
 
 
 def _pool(artifact: Artifact, repo: str) -> list[str]:
     manifest = artifact.manifest
     model = manifest.recipe.get("model", {})
-    count = sum(name.startswith("teacher-") for name in manifest.files)
     mean, std = (manifest.metrics.get(f"test_accuracy_{name}") for name in ("mean", "std"))
-    found = [f"Accuracy on the test split, last epoch: {_percent(mean, std)}."] if _is_number(mean) else []
+    tested = []
+    if isinstance(mean, float) and isinstance(std, float):
+        tested = [f"Accuracy on the test split, last epoch: {percent(mean, std)}."]
+    network = f"{code(model.get('arch', 'network'))}, width {code(model.get('width', '?'))}"
     return [
         f"# {code(manifest.name)}",
-        f"A pool of {count} teachers ({code(model.get('arch', 'network'))}, width {code(model.get('width', '?'))}) "
+        f"A pool of {len(teacher_paths(artifact))} teachers ({network}) "
         f"trained on {code(manifest.data['dataset'])}, for the distillation of data sets with apmctl. "
         f"Id {code(manifest.id)}.",
-        *found,
+        *tested,
         "- `teacher-000.safetensors` and on: the weights of each teacher after its last epoch\n"
-        "- `preprocessing.safetensors`: what brings images into the space that they were trained in\n"
+        "- `preprocessing.safetensors`: the tensors that bring images into the space that they were trained on\n"
         "- `manifest.json`: the whole recipe, and the sha256 of every file",
         "## Use it",
         *snippets.of_pool(repo, manifest.data["dataset"]),
@@ -124,67 +128,45 @@ def _pool(artifact: Artifact, repo: str) -> list[str]:
 
 
 def _origin(artifact: Artifact) -> list[str]:
-    made = artifact.manifest.environment
-    where = ", ".join(f"{name} {code(made[name])}" for name in ("apmctl", "torch", "device_name") if name in made)
+    environment = artifact.manifest.environment
+    where = ", ".join(f"{name} {code(environment[name])}" for name in _RECORDED if name in environment)
     return [
         "## How it was made",
         snippets.again(artifact.kind, artifact.manifest.data["dataset"], artifact.manifest.recipe),
         *([f"Made with {where}."] if where else []),
         "## Citation",
         f"```bibtex\n{snippets.CITATION}\n```",
-        f"Whatever holds for the original data ({code(artifact.manifest.data['dataset'])}), its license and its "
-        "citation among it, holds for what was made from it, too.",
+        f"The terms of the original data ({code(artifact.manifest.data['dataset'])}), such as license and citation, "
+        "also apply to what was made from it.",
     ]
 
 
-# --- what was measured -------------------------------------------------------------------------------------------
+# --- the accuracies ---------------------------------------------------------------------------------------------
 
 
-def measured(rows: Sequence[Row], repo: str) -> str:
+def measured(rows: Sequence[ReportRow], repo: str) -> str:
     """The table of all rows beside random real images, with the protocol of each."""
-    table, protocols = [], []
-    for row in rows:
-        try:
-            cells = [code(row["arch"]), code(row["labels"]), *_accuracies(row)]
-            text = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in sorted(row["protocol"].items()))
-        except (KeyError, TypeError, AttributeError):  # a report that `eval` has not written
-            continue
-        if text not in protocols:
-            protocols.append(text)
-        table.append(f"| {' | '.join([*cells, str(protocols.index(text) + 1)])} |")
-    if not table:
+    if not rows:
         return f"Not measured yet; `apmctl eval hf:{repo}` measures it beside as many random real images."
-    head = "| network | labels | this set | random real images | difference | protocol |\n|---|---|---|---|---|---|"
-    said = [f"{number}. {code(text)}" for number, text in enumerate(protocols, 1)]
+    protocols = [
+        ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in sorted(row.protocol.items())) for row in rows
+    ]
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(protocols), 1)}
+    table = [
+        f"| {' | '.join([code(row.arch), code(row.labels), *row.cells(), str(numbers[text])])} |"
+        for row, text in zip(rows, protocols, strict=True)
+    ]
     return "\n".join(
         [
             "Networks from random weights, trained on nothing but this set; per cent on the test split, mean ± "
             "standard deviation over networks. Random: as many real images with the same kind of labels, under the "
             "same protocol.\n",
-            head,
+            "| network | labels | this set | random real images | difference | protocol |\n|---|---|---|---|---|---|",
             *table,
             "\nProtocols:\n",
-            *said,
+            *(f"{number}. {code(text)}" for text, number in numbers.items()),
         ]
     )
-
-
-def _accuracies(row: Row) -> list[str]:
-    mean, random = row["accuracy_mean"], row["random_accuracy_mean"]
-    if not _is_number(mean):
-        raise TypeError("an accuracy must be a number")
-    if not _is_number(random):
-        return [_percent(mean, row["accuracy_std"]), "-", "-"]
-    difference = f"{100 * (mean - random):+.1f}"
-    return [_percent(mean, row["accuracy_std"]), _percent(random, row["random_accuracy_std"]), difference]
-
-
-def _percent(mean: Any, std: Any) -> str:
-    return f"{100 * mean:.1f}" + (f" ± {100 * std:.1f}" if _is_number(std) else "")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def code(value: object) -> str:

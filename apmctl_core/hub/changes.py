@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from apmctl_core.artifacts import manifest as manifests
+from apmctl_core.artifacts.kind import KINDS
 from apmctl_core.formats import set_parquet as parquet
 from apmctl_core.hub.client import File
 from apmctl_core.storage import files
@@ -15,7 +15,7 @@ from apmctl_core.storage import files
 
 @dataclass(frozen=True)
 class Change:
-    """Which of our files are new or other than those there, and which of an earlier push are left over.
+    """Which of our files are new or changed, and which files of an earlier push to delete.
 
     `sizes` are the bytes of the files to add.
     """
@@ -26,16 +26,16 @@ class Change:
     sizes: dict[str, int]
 
 
-def compare(ours: Mapping[str, Path], there: Mapping[str, File]) -> Change:
-    """What has to change; files that are not of our making are left alone."""
-    add = {name: path for name, path in ours.items() if not _same(path, there.get(name))}
-    left = [name for name in there if name not in ours and _is_ours(name)]
+def compare(ours: Mapping[str, Path], theirs: Mapping[str, File]) -> Change:
+    """The changes that turn `theirs`, the files of a repository, into `ours`; files of other origin are left alone."""
+    add = {name: path for name, path in ours.items() if not _same(path, theirs.get(name))}
+    obsolete = [name for name in theirs if name not in ours and _is_ours(name)]
     sizes = {name: path.stat().st_size for name, path in add.items()}
-    return Change(add, tuple(sorted(left)), len(ours) - len(add), sizes)
+    return Change(add, tuple(sorted(obsolete)), len(ours) - len(add), sizes)
 
 
 def _is_ours(name: str) -> bool:
-    return parquet.is_shard(name) or any(manifests.is_file_of(kind, name) for kind in manifests.KINDS)
+    return parquet.is_shard(name) or any(kind.has(name) for kind in KINDS.values())
 
 
 def _same(path: Path, file: File | None) -> bool:

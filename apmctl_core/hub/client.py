@@ -1,4 +1,4 @@
-"""The Hub through its own client: few calls, each bounded in time, with retries that are said and errors of ours."""
+"""The Hub through its own client: few calls, each bounded in time, with visible retries and errors of ours."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from apmctl_core import __version__
-from apmctl_core.errors import ArtifactError, NetworkError
+from apmctl_core.artifacts.manifest import FILE_NAME
+from apmctl_core.errors import ApmError, ArtifactError, NetworkError
 from apmctl_core.events import Emit, Note, silent
-from apmctl_core.hub.failures import LOGIN, broken_off, missing, transient, translate
-from apmctl_core.network.clients import bounded, listening, shown
+from apmctl_core.network.clients import bounded, chain, is_offline, listening, shown
+from apmctl_core.network.failures import LOGIN, broken_off, missing, transient, translate
+from apmctl_core.storage.files import store_error
+from apmctl_core.version import __version__
 
 T = TypeVar("T")
 
 MAIN = "main"
 _WAITS_S = (1.0, 2.0)
 _TIMEOUT_S = 10.0
+_NAMES = {"dataset": "data set repository", "model": "model repository"}
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -44,13 +47,6 @@ class Remote:
     files: dict[str, File] = field(default_factory=dict)
 
 
-def is_offline() -> bool:
-    """Whether the user has told the Hub's client to stay off the network."""
-    from huggingface_hub import constants
-
-    return bool(constants.HF_HUB_OFFLINE)
-
-
 def endpoint() -> str:
     """The address of the Hub."""
     from huggingface_hub import constants
@@ -59,7 +55,7 @@ def endpoint() -> str:
 
 
 class Client:
-    """One user's way to the Hub; credentials are the client's own and are never looked at, save whether they exist."""
+    """The Hub for one user; credentials are the client's own, and only their existence is ever checked."""
 
     def __init__(self, emit: Emit = silent) -> None:
         from huggingface_hub import HfApi
@@ -68,39 +64,39 @@ class Client:
         self.emit = emit
 
     def call(self, repo: str, work: Callable[[], T], again: Callable[[BaseException], bool] | None = transient) -> T:
-        """What `work` gives; tried twice more where `again` says that it may help.
+        """What `work` returns, with up to two retries where `again` says that they may help.
 
-        Raises what `failures.translate` makes of an error of the client.
+        Raises StoreError for the disk, else what `failures.translate` makes of an error of the client.
         """
         for wait in (*_WAITS_S, None):
             try:
                 with listening(self.emit), bounded():
                     return work()
             except Exception as error:  # the client's, its HTTP backends', the file system's
-                failure = translate(error, repo)
+                failure = translate(error, f"repository {repo}") or _other(error, repo)
                 if wait is None or again is None or not again(error):
                     raise failure from error
-                text = f"Hub: {shown(error)}; trying again in {wait:.0f} s"
+                text = f"Hub: {shown(error)}; retrying in {wait:.0f} s"
                 self.emit(Note(text=text, level="warning"))
             time.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
-    # --- looking
+    # --- reading
 
     def remote(self, repo: str, types: Sequence[str], revision: str | None = None) -> Remote:
         """A repository of the first of `types` that exists, at a branch, a tag or a commit.
 
         Raises NetworkError where there is none, or no such revision.
         """
-        found = [remote for type in types if (remote := self.look(repo, type, revision)) is not None]
-        if not found:
-            raise missing(repo, types[0] if len(types) == 1 else None)
-        return next((remote for remote in found if "manifest.json" in remote.files), found[0])
+        remotes = [remote for type in types if (remote := self.look(repo, type, revision)) is not None]
+        if not remotes:
+            raise missing(f"{_NAMES[types[0]]} {repo}" if len(types) == 1 else f"repository {repo}")
+        return next((remote for remote in remotes if FILE_NAME in remote.files), remotes[0])
 
     def look(self, repo: str, type: str, revision: str | None = None) -> Remote | None:
-        """A repository at a branch, a tag or a commit; None where there is none, or none for us.
+        """A repository at a branch, a tag or a commit; None if there is none that we may see.
 
-        Raises NetworkError where it has no such revision, or is gated.
+        Raises NetworkError if it has no such revision, or is gated.
         """
         from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
 
@@ -112,7 +108,7 @@ class Client:
             except GatedRepoError:
                 raise
             except (RepositoryNotFoundError, EntryNotFoundError):
-                return None  # mirrors do not always say that it is the repository that they lack
+                return None  # mirrors do not always say that the repository is what they lack
 
         info = self.call(repo, work)
         return None if info is None else _remote(repo, type, info)
@@ -131,37 +127,53 @@ class Client:
 
     def refs(self, remote: Remote) -> tuple[dict[str, str], dict[str, str]]:
         """Branches and tags of a repository, each with its commit."""
-        found = self.call(remote.repo, lambda: self.api.list_repo_refs(remote.repo, repo_type=remote.type))
-        branches = {ref.name: ref.target_commit for ref in found.branches}
-        return branches, {ref.name: ref.target_commit for ref in found.tags}
+        refs = self.call(remote.repo, lambda: self.api.list_repo_refs(remote.repo, repo_type=remote.type))
+        branches = {ref.name: ref.target_commit for ref in refs.branches}
+        return branches, {ref.name: ref.target_commit for ref in refs.tags}
 
     def require_writer(self, repo: str) -> None:
-        """Ask the Hub who we are, before anything long is begun.
+        """Check the credentials with the Hub, before anything that takes long.
 
-        Raises NetworkError without a token, with one that it does not know, or with one that may only read.
+        Raises NetworkError without a token, with an unknown one, or with one that may only read.
         """
         from huggingface_hub import get_token
 
         if is_offline():
             raise NetworkError(f"{repo} cannot be written to in offline mode", "unset HF_HUB_OFFLINE")
         if not get_token():
-            raise NetworkError(f"pushing to {repo} needs a token, and there is none", LOGIN)
+            raise NetworkError(f"pushing to {repo} needs a token", LOGIN)
         who = self.call(repo, self.api.whoami)
         role = ((who.get("auth") or {}).get("accessToken") or {}).get("role")
         if role == "read":
-            raise NetworkError(f"the token may only read, {repo} must be written to", "make a token that may write")
+            raise NetworkError(f"the token may only read, not write to {repo}", "create a token that may write")
 
     # --- fetching
 
     def download(self, remote: Remote, name: str, folder: Path) -> Path:
-        """Fetch one file into a folder, where it appears when it is whole. Its content is not checked."""
+        """Fetch one file into a folder, where it appears when it is complete. Its content is not checked."""
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
         def work() -> str:
-            return self.api.hf_hub_download(
-                remote.repo, name, repo_type=remote.type, revision=remote.commit, local_dir=folder
-            )
+            try:
+                return self.api.hf_hub_download(
+                    remote.repo, name, repo_type=remote.type, revision=remote.commit, local_dir=folder
+                )
+            except LocalEntryNotFoundError:  # its cause says more
+                raise
+            except EntryNotFoundError as e:
+                raise ArtifactError(f"{remote.repo} lacks {name}", "ask its owner to push it again") from e
 
         return Path(self.call(remote.repo, work, broken_off))
+
+
+def _other(error: BaseException, repo: str) -> ApmError:
+    """The error for what is neither the Hub's failure nor the network's."""
+    causes = list(chain(error))
+    for cause in causes:
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return store_error(cause, Path(str(cause.filename or "a file")), "read or write")
+    kind = type(causes[-1]).__name__
+    return NetworkError(f"the Hub's client failed for {repo} ({kind}): {shown(causes[-1])}", "try again later")
 
 
 def _remote(repo: str, type: str, info: Any) -> Remote:

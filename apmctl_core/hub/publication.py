@@ -1,16 +1,16 @@
-"""What a push is asked for, and what it has done."""
+"""The options of a push, and its result."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from apmctl_core.errors import ConfigError
-from apmctl_core.hub.references import check_revision
+from apmctl_core.network.references import check_revision
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to push: to which branch, under which tag, with which message; None is the usual."""
+    """How to push; None stands for the default."""
 
     private: bool = False
     revision: str | None = None
@@ -24,14 +24,14 @@ class Options:
         check_revision(self.tag)
         if self.create_pr and (self.tag or self.revision):
             raise ConfigError(
-                "--create-pr goes with neither --tag nor --revision",
-                "a pull request is to the main branch; tag what it becomes",
+                "`create_pr` cannot be combined with `tag` or `revision`",
+                "a pull request goes to the main branch; tag it when it is merged",
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pushed:
-    """What is on the Hub now: `uploaded` and `deleted` in this commit, `unchanged` files were there already."""
+    """What is on the Hub now: `uploaded` and `deleted` in this commit; `unchanged` counts files that were kept."""
 
     repo: str
     type: str

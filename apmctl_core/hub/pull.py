@@ -1,6 +1,6 @@
 """From the Hub into the store: everything is checked before the artifact appears, and what is refused leaves nothing.
 
-A download lies in the store's cache until it is whole; one that breaks off is gone on with.
+A download stays in the store's cache until it is complete; an interrupted one is resumed.
 """
 
 from __future__ import annotations
@@ -16,20 +16,23 @@ from apmctl_core.artifacts.verify import require_sound
 from apmctl_core.errors import ArtifactError, MismatchError
 from apmctl_core.events import Emit, Note, Progress, silent
 from apmctl_core.hub import origins
-from apmctl_core.hub.client import MAIN, Client, Remote, is_offline
-from apmctl_core.hub.failures import offline
+from apmctl_core.hub.client import MAIN, Client, Remote
 from apmctl_core.hub.origins import Origin
-from apmctl_core.hub.references import Reference
+from apmctl_core.models.registry import state_shapes
+from apmctl_core.network.clients import is_offline
+from apmctl_core.network.failures import offline
+from apmctl_core.network.references import Reference
 from apmctl_core.storage import files, locks
 
 TYPES = {"set": "dataset", "pool": "model"}
 _KINDS = {type: kind for kind, type in TYPES.items()}
+_HINT = "do not use it; tell its owner"
 _VARYING = ("events.jsonl", "preview.png")  # the same recipe gives the same artifact with another history
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pulled:
-    """An artifact of the store, and where on the Hub it is from; `downloaded_bytes` is what this call has fetched."""
+    """An artifact of the store, and where on the Hub it is from; `downloaded_bytes` are those of this call."""
 
     artifact: Artifact
     reused: bool
@@ -41,16 +44,16 @@ class Pulled:
 def pull(
     store: Store, reference: Reference, *, kind: str | None = None, wait: bool = True, emit: Emit = silent
 ) -> Pulled:
-    """Bring the artifact of a repository into the store; one that is there already is not fetched again.
+    """Bring the artifact of a repository into the store; one that the store has is not fetched again.
 
-    Raises NetworkError for the network, the credentials, or what is not there; ArtifactError for what is no sound
-    artifact of that kind; MismatchError where the store has another one of the same id; StoreError.
+    Raises NetworkError for the network, the credentials, or a missing repository; ArtifactError for anything but a
+    sound artifact of that kind; MismatchError where the store has another one of the same id; StoreError.
     """
     revision = reference.revision or MAIN
     known = origins.lookup(store, reference.repo, revision, kind)
     if known is not None and (is_offline() or known[1].commit == revision):
         if is_offline():
-            emit(Note(text=f"offline: {reference} is taken for what it was when it was last pulled"))
+            emit(Note(text=f"offline: using {reference} as it was last pulled"))
         return Pulled(artifact=known[0], reused=True, reference=reference, commit=known[1].commit, downloaded_bytes=0)
     if is_offline():
         raise offline(str(reference))
@@ -64,7 +67,7 @@ def pull(
 
 
 class _Download:
-    """One pull: a folder that fills up, and is emptied into a workspace of the store."""
+    """One pull: a folder in the cache that is filled, then moved into a workspace of the store."""
 
     def __init__(self, store: Store, client: Client, remote: Remote, reference: Reference) -> None:
         self._store = store
@@ -72,43 +75,43 @@ class _Download:
         self._remote = remote
         self._reference = reference
         self._folder = origins.folder(store) / "downloads" / remote.commit
+        self._document = b""  # of the manifest, which is kept as it is
         self._fetched = 0
 
     def run(self, kind: str | None, wait: bool) -> tuple[Artifact, bool, int]:
-        """The artifact, whether it was there already, and the bytes that were fetched."""
+        """The artifact, whether the store had it, and the bytes that were fetched."""
         files.make_folder(self._folder)
         try:
             manifest = self._manifest(kind)
-            found = self._existing(manifest)
-            if found is None:
+            artifact = self._existing(manifest)
+            reused = artifact is not None
+            if artifact is None:
                 self._fetch_all(manifest)
-                found = self._publish(manifest, wait)
-                files.remove_tree(self._folder)
-                return found, False, self._fetched
+                artifact = self._publish(manifest, wait)
+            files.remove_tree(self._folder)
+            return artifact, reused, self._fetched
         except ArtifactError:
             files.remove_tree(self._folder)
             raise
         finally:
             files.remove_empty(self._folder, self._folder.parent)
-        files.remove_tree(self._folder)
-        return found, True, self._fetched
 
     def _manifest(self, kind: str | None) -> Manifest:
         name, remote = manifests.FILE_NAME, self._remote
         if name not in remote.files:
             raise ArtifactError(
                 f"{self._reference} holds no artifact: it has no {name}",
-                "data to distil is named as such: `apmctl distill hf:owner/name`",
+                "to distil a data set of the Hub, give it to `distill`",
             )
         if (remote.files[name].size or 0) > manifests.MAX_BYTES:
             raise ArtifactError(
                 f"the {name} of {self._reference} is larger than {manifests.MAX_BYTES} bytes",
-                "do not use it; ask who pushed it",
+                _HINT,
             )
         path = self._client.download(remote, name, self._folder)
-        data = files.read_bounded(path, manifests.MAX_BYTES)
-        self._fetched += len(data)
-        manifest = manifests.loads(data, f"the {name} of {self._reference}")
+        self._document = files.read_bounded(path, manifests.MAX_BYTES)
+        self._fetched += len(self._document)
+        manifest = manifests.loads(self._document, f"the {name} of {self._reference}")
         if manifest.kind != _KINDS[remote.type] or kind not in (None, manifest.kind):
             raise ArtifactError(
                 f"{self._reference} holds a {manifest.kind}, not a {kind or _KINDS[remote.type]}",
@@ -117,16 +120,16 @@ class _Download:
         return manifest
 
     def _existing(self, manifest: Manifest) -> Artifact | None:
-        found = self._store.get(manifest.kind, manifest.id)
-        if found is not None and _content(found.manifest) != _content(manifest):
+        artifact = self._store.get(manifest.kind, manifest.id)
+        if artifact is not None and _content(artifact.manifest) != _content(manifest):
             raise MismatchError(
-                f"the store has {found.ref} with other values than {self._reference}: made on another machine",
-                "remove it first with `apmctl rm`, or pull into another store with --store DIR",
+                f"the store has {artifact.ref} with other values than {self._reference}: made on another machine",
+                "remove it first with `rm`, or pull into another `store`",
             )
-        return found
+        return artifact
 
     def _fetch_all(self, manifest: Manifest) -> None:
-        """Fetch what is missing, each file checked as soon as it is there."""
+        """Fetch what is missing; each file is checked when it arrives."""
         for name, entry in manifest.files.items():
             self._expect(name, entry)
         total = sum(entry.size for entry in manifest.files.values())
@@ -141,21 +144,20 @@ class _Download:
                 if not self._has(name, entry):
                     raise ArtifactError(
                         f"{name} of {self._reference} is not the file that its manifest says: its sha256 differs",
-                        "do not use it; ask who pushed it",
+                        _HINT,
                     )
         self._progress(len(manifest.files), len(manifest.files))
 
     def _expect(self, name: str, entry: FileEntry) -> None:
-        """Refuse what the repository's own listing contradicts, before a byte of it is fetched."""
-        there = self._remote.files.get(name)
-        if there is None:
+        """Refuse a file that the repository's own listing contradicts, before fetching it."""
+        listed = self._remote.files.get(name)
+        if listed is None:
             raise ArtifactError(
-                f"{self._reference} lacks {name}, which its manifest lists", "ask who pushed it to push it again"
+                f"{self._reference} lacks {name}, which its manifest lists", "ask its owner to push it again"
             )
-        if there.size not in (None, entry.size):
+        if listed.size not in (None, entry.size):
             raise ArtifactError(
-                f"{name} of {self._reference} has {there.size} bytes, not {entry.size} as its manifest says",
-                "do not use it; ask who pushed it",
+                f"{name} of {self._reference} has {listed.size} bytes, not {entry.size} as its manifest says", _HINT
             )
 
     def _has(self, name: str, entry: FileEntry) -> bool:
@@ -167,9 +169,9 @@ class _Download:
         self._client.emit(Progress(stage="download", done=done, total=total, unit="file", metrics=metrics))
 
     def _publish(self, manifest: Manifest, wait: bool) -> Artifact:
-        files.remove_tree(self._folder / ".cache")  # what the client notes beside its downloads
+        files.remove_tree(self._folder / ".cache")  # what the client records beside its downloads
         files.remove_tree(self._folder / manifests.FILE_NAME)
-        require_sound(Artifact(self._folder, manifest))
+        require_sound(Artifact(self._folder, manifest), state_shapes)
         with self._store.workspace(
             manifest.kind, manifest.name, manifest.id, wait=wait, emit=self._client.emit
         ) as work:
@@ -179,11 +181,11 @@ class _Download:
                 target = work.path / name
                 with files.disk_errors(target):
                     _move(self._folder / name, target)
-            return work.publish(manifest)
+            return work.publish(manifest, self._document)
 
 
 def _move(source: Path, target: Path) -> None:
-    """Rename, as nothing but our own file: what is hidden behind a link stays where it is."""
+    """Rename an ordinary file; a link is refused, so that its target stays where it is."""
     if files.regular_size(source) is None:
         raise ArtifactError(f"{source} is not an ordinary file", files.DAMAGED_HINT)
     source.replace(target)

@@ -1,20 +1,22 @@
 """From the store to the Hub: the files of an artifact, a card, and for sets the pictures as parquet; in one commit.
 
-Nothing changes on the branch before the commit, which is refused if somebody else was faster. Content that the Hub
-has already is not sent again.
+The branch does not change before the commit, which is refused if another commit came first. Content that the Hub has
+is not sent again.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from apmctl_core.artifacts import manifest as manifests
 from apmctl_core.artifacts.artifact import Artifact
-from apmctl_core.artifacts.kinds.reports import load_report
+from apmctl_core.artifacts.kinds.reports import ReportRow, load_report
+from apmctl_core.artifacts.kinds.sets import FILE as SET_FILE
 from apmctl_core.artifacts.kinds.sets import check_structure
 from apmctl_core.artifacts.store import Store
 from apmctl_core.artifacts.verify import require_sound
@@ -28,34 +30,34 @@ from apmctl_core.hub.client import MAIN, Client, File, Remote, endpoint
 from apmctl_core.hub.origins import Origin
 from apmctl_core.hub.publication import Options, Pushed
 from apmctl_core.hub.pull import TYPES
-from apmctl_core.hub.references import check_repo
+from apmctl_core.models.registry import state_shapes
+from apmctl_core.network.references import check_repo
 from apmctl_core.storage import files
 
 CARD = "README.md"
-_OTHERS = (".gitattributes", CARD, ".gitignore", "LICENSE")  # what a fresh repository may have
+_OTHERS = (".gitattributes", CARD, ".gitignore", "LICENSE")  # what a new repository may have
 
 
 def push(store: Store, artifact: Artifact, repo: str, options: Options | None = None, *, emit: Emit = silent) -> Pushed:
-    """Publish a set (to a data set repository) or a pool (to a model repository), made if it is not there.
+    """Publish a set (to a data set repository) or a pool (to a model repository), which is created if need be.
 
     Raises ArtifactError for an artifact that is not sound, MismatchError for a report or a repository that holds
-    something else, NetworkError for the network and the credentials; the branch is then what it was.
+    something else, NetworkError for the network and the credentials; the branch is then unchanged.
     """
     options = options or Options()
     check_repo(repo)
-    _type_of(artifact)
+    _check_kind(artifact.kind, artifact.ref)
     client = Client(emit)
     client.require_writer(repo)
-    require_sound(artifact, strays=False)
+    require_sound(artifact, state_shapes, strays=False)
     with files.disk_errors(store.root), _staging(store) as folder:
         return _Push(store, client, artifact, repo, options).run(Path(folder))
 
 
 def preflight(kind: str, repo: str, emit: Emit = silent) -> None:
-    """Raise what `push` would raise at once: for use before hours of work that end in a push."""
+    """Raise what `push` would raise before it compares files: for use before hours of work that end in a push."""
     check_repo(repo)
-    if kind not in TYPES:
-        raise _no_report(kind)
+    _check_kind(kind, kind)
     Client(emit).require_writer(repo)
 
 
@@ -65,24 +67,20 @@ def _staging(store: Store) -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="push-", dir=parent)
 
 
-def _type_of(artifact: Artifact) -> str:
-    if artifact.kind not in TYPES:
-        raise _no_report(artifact.ref)
-    return TYPES[artifact.kind]
-
-
-def _no_report(what: str) -> MismatchError:
-    return MismatchError(f"{what} is neither a set nor a pool", "push the set: its card shows its reports")
+def _check_kind(kind: str, what: str) -> None:
+    if kind not in TYPES:
+        raise MismatchError(f"{what} is neither a set nor a pool", "push the set: its card shows its reports")
 
 
 class _Push:
     def __init__(self, store: Store, client: Client, artifact: Artifact, repo: str, options: Options) -> None:
         self._store = store
         self._client = client
+        self._call: Callable[..., Any] = functools.partial(client.call, repo)
         self._artifact = artifact
         self._repo = repo
         self._options = options
-        self._type = _type_of(artifact)
+        self._type = TYPES[artifact.kind]
         self._branch = options.revision or MAIN
         self._base_branch = MAIN
 
@@ -92,10 +90,10 @@ class _Push:
         branches, tags = self._client.refs(remote)
         self._base_branch = self._branch if self._branch in branches else MAIN
         base = self._base(remote, branches)
-        there = self._client.tree(base)
-        self._require_ours(there)
+        theirs = self._client.tree(base)
+        self._require_ours(theirs)
         ours = self._ours(folder, self._options.license or remote.license)
-        change = compare(ours, there)
+        change = compare(ours, theirs)
         self._check_tag(tags, base, change)
         commit, request = base.commit, None
         if change.add or change.delete:
@@ -110,65 +108,59 @@ class _Push:
             origins.record(self._store, self._repo, (self._branch, commit), origin)
         return self._pushed(change, commit, request)
 
-    # --- what is to be there
+    # --- our files
 
     def _ours(self, folder: Path, license: str | None) -> dict[str, Path]:
-        """All files that the repository is to have of us, by their names there."""
+        """All files that the repository is to have of us, by their names in it."""
         artifact = self._artifact
         ours = {name: artifact.path / name for name in (manifests.FILE_NAME, *artifact.manifest.files)}
         images = 0
         if artifact.kind == "set":
             images = check_structure(artifact)
-            files.require_space(self._store.root, artifact.manifest.files["set.safetensors"].size)
+            files.require_space(self._store.root, artifact.manifest.files[SET_FILE].size)
             self._client.emit(Note(text=f"writing {images} images as parquet"))
             ours |= {name: folder / name for name in parquet.write(artifact, folder)}
         text = card(artifact, self._repo, reported(self._store, artifact), license, images)
         files.write_bytes(folder / CARD, text.encode())
         return ours | {CARD: folder / CARD}
 
-    # --- what is there
+    # --- the repository
 
     def _repository(self) -> Remote:
-        """The repository's main branch; the repository is made if it is not there."""
+        """The repository's main branch; a missing repository is created."""
         repo, type = self._repo, self._type
-        found = self._client.look(repo, type)
-        if found is None:
-            self._client.emit(Note(text=f"making the repository {repo}"))
+        remote = self._client.look(repo, type)
+        if remote is None:
+            self._client.emit(Note(text=f"creating the repository {repo}"))
             private = True if self._options.private else None
-            self._client.call(
-                repo, lambda: self._client.api.create_repo(repo, repo_type=type, private=private, exist_ok=True)
-            )
-            found = self._client.remote(repo, [type])
-        if self._options.private and not found.private:
-            raise ConfigError(
-                f"{repo} is there already, and everybody can read it", "leave --private out, or make it private"
-            )
-        return found
+            self._call(lambda: self._client.api.create_repo(repo, repo_type=type, private=private, exist_ok=True))
+            remote = self._client.remote(repo, [type])
+        if self._options.private and not remote.private:
+            raise ConfigError(f"{repo} already exists and is public", "leave `private` out, or make it private")
+        return remote
 
     def _base(self, remote: Remote, branches: Mapping[str, str]) -> Remote:
-        """The commit to build on: that of the branch, or of the main one for a branch yet to be made."""
+        """The commit to build on: that of the branch, or of the main one for a new branch."""
         if self._branch not in branches:
             return remote
         return dataclasses.replace(remote, commit=branches[self._branch], files={})
 
-    def _require_ours(self, there: Mapping[str, File]) -> None:
-        if manifests.FILE_NAME in there:
-            return
-        odd = sorted(path for path in there if path not in _OTHERS)
-        if odd:
+    def _require_ours(self, theirs: Mapping[str, File]) -> None:
+        foreign = sorted(path for path in theirs if path not in _OTHERS)
+        if foreign and manifests.FILE_NAME not in theirs:
             raise MismatchError(
-                f"{self._repo} holds something that is no artifact ({odd[0]})", "push to a repository of its own"
+                f"{self._repo} holds something that is not an artifact ({foreign[0]})", "push to another repository"
             )
 
     def _check_tag(self, tags: Mapping[str, str], base: Remote, change: Change) -> None:
         tag = self._options.tag
         if tag is not None and tag in tags and (change.add or change.delete or tags[tag] != base.commit):
-            raise ConfigError(f"{self._repo} has a tag {tag} already, of another commit", "choose another --tag")
+            raise ConfigError(f"{self._repo} already has a tag {tag}, of another commit", "choose another `tag`")
 
     # --- the change
 
     def _commit(self, base: Remote, change: Change) -> tuple[str, str | None]:
-        """Send what is missing, then change the branch at one stroke. Returns the commit, and the pull request."""
+        """Send what is missing, then change the branch in one commit. Returns the commit, and the pull request."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         additions = [CommitOperationAdd(name, str(path)) for name, path in sorted(change.add.items())]
@@ -180,8 +172,7 @@ class _Push:
             self._make_branch(base)
         operations: list[Any] = [*additions, *(CommitOperationDelete(name) for name in change.delete)]
         message = self._options.message or f"Push {self._artifact.kind} {self._artifact.ref} with apmctl"
-        info = self._client.call(
-            self._repo,
+        info = self._call(
             lambda: self._client.api.create_commit(
                 self._repo,
                 operations,
@@ -191,24 +182,23 @@ class _Push:
                 create_pr=self._options.create_pr,
                 parent_commit=base.commit,
             ),
-            None,  # a commit whose answer was lost may have been made: the next push sees it
+            None,  # a commit whose answer was lost may exist: the next push sees it
         )
         return str(info.oid), info.pr_url
 
     def _check(self, base: Remote, commit: str, ours: Mapping[str, Path]) -> None:
-        """Make sure that the commit has everything: the Hub leaves out what a repository's .gitignore names."""
-        there = self._client.tree(dataclasses.replace(base, commit=commit))
-        odd = [name for name, path in ours.items() if name not in there or there[name].size != path.stat().st_size]
-        if odd:
+        """Check that the commit has everything: the Hub leaves out what a repository's .gitignore names."""
+        theirs = self._client.tree(dataclasses.replace(base, commit=commit))
+        lost = [name for name, path in ours.items() if name not in theirs or theirs[name].size != path.stat().st_size]
+        if lost:
             raise MismatchError(
-                f"{self._repo} has not taken {odd[0]}, so nothing can be pulled from it",
+                f"{self._repo} has not taken {lost[0]}, so nothing can be pulled from it",
                 "remove its .gitignore and push again",
             )
 
     def _send(self, addition: Any) -> None:
-        """Bring one file to the Hub, where it is in no branch yet; small ones travel with the commit."""
-        self._client.call(
-            self._repo,
+        """Send one file to the Hub, where it is in no branch yet; small ones are sent with the commit."""
+        self._call(
             lambda: self._client.api.preupload_lfs_files(
                 self._repo,
                 [addition],
@@ -217,26 +207,24 @@ class _Push:
                 create_pr=self._options.create_pr,
                 free_memory=False,
             ),
-            None,  # the client itself tries again
+            None,  # the client itself retries
         )
 
     def _make_branch(self, base: Remote) -> None:
         if self._branch != MAIN:
-            self._client.call(
-                self._repo,
+            self._call(
                 lambda: self._client.api.create_branch(
                     self._repo, branch=self._branch, revision=base.commit, repo_type=self._type, exist_ok=True
-                ),
+                )
             )
 
     def _tag(self, tags: Mapping[str, str], commit: str) -> None:
         tag = self._options.tag
         if tag is not None and tag not in tags:
-            self._client.call(
-                self._repo,
+            self._call(
                 lambda: self._client.api.create_tag(
                     self._repo, tag=tag, revision=commit, repo_type=self._type, exist_ok=True
-                ),
+                )
             )
 
     def _progress(self, change: Change, done: int) -> None:
@@ -262,10 +250,10 @@ class _Push:
         )
 
 
-def reported(store: Store, artifact: Artifact) -> list[dict[str, Any]]:
-    """The rows of all reports on a set, the oldest first; none for a pool."""
+def reported(store: Store, artifact: Artifact) -> list[ReportRow]:
+    """The rows of all reports on a set, the oldest first; none for a pool. Raises ArtifactError for a damaged one."""
     if artifact.kind != "set":
         return []
-    found = [report for report in store.list("report") if report.manifest.inputs.get("set") == artifact.id]
-    found.sort(key=lambda report: (str(report.manifest.environment.get("created")), report.id))
-    return [row for report in found for row in load_report(report)["results"]]
+    reports = [report for report in store.list("report") if report.manifest.inputs.get("set") == artifact.id]
+    reports.sort(key=lambda report: (str(report.manifest.environment.get("created")), report.id))
+    return [row for report in reports for row in load_report(report).rows]

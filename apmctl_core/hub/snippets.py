@@ -1,4 +1,4 @@
-"""The examples that a card shows: short programs that work as they stand."""
+"""The examples that a card shows: short programs that run as they are."""
 
 from __future__ import annotations
 
@@ -86,20 +86,18 @@ def again(kind: str, dataset: str, recipe: Mapping[str, Any]) -> str:
     command = "teachers" if kind == "pool" else "distill"
     try:
         text, language = tomli_w.dumps(recipe).strip(), "toml"
-    except (TypeError, ValueError, AttributeError):  # a recipe from elsewhere, which no command takes
+    except (TypeError, ValueError, AttributeError):  # a recipe from elsewhere that is no TOML
         return _fence("json", json.dumps(recipe, indent=1, sort_keys=True))
-    said = (
-        f"The whole recipe; saved as `recipe.toml`, `apmctl {command} {_shell(dataset)} --config recipe.toml` takes it."
-    )
-    return f"{said}\n\n{_fence(language, text)}"
+    usage = f"apmctl {command} {_shell(dataset)} --config recipe.toml"
+    return f"The whole recipe. Save it as `recipe.toml` and run `{usage}` to use it.\n\n{_fence(language, text)}"
 
 
 def _fence(language: str, text: str) -> str:
-    """A block of code; what comes from elsewhere cannot end it."""
+    """A block of code that no text from elsewhere can end."""
     return f"```{language}\n{text.replace('```', _QUOTES)}\n```"
 
 
 def _shell(dataset: str) -> str:
-    """A data set's name as a word of a command line; one that is a folder's is not known by its name alone."""
+    """A data set's name as a word of a command line; a folder is not known by its name alone."""
     plain = all(c.isalnum() or c in "._-/:@" for c in dataset)
     return dataset if plain else "DATASET"

@@ -19,11 +19,10 @@ from torch import Tensor
 
 from apmctl_core import data as datasets
 from apmctl_core.artifacts.artifact import Artifact
-from apmctl_core.artifacts.keeper import WorkspaceKeeper
 from apmctl_core.artifacts.kinds.pools import load_pool, save_pool
-from apmctl_core.artifacts.kinds.reports import load_report, save_report
+from apmctl_core.artifacts.kinds.reports import Report, load_report, save_report
 from apmctl_core.artifacts.kinds.sets import load_set, save_set
-from apmctl_core.artifacts.manifest import Manifest
+from apmctl_core.artifacts.manifest import Data, Manifest
 from apmctl_core.artifacts.store import Store
 from apmctl_core.artifacts.workspace import Workspace
 from apmctl_core.config.recipe import DataConfig, ModelConfig, Recipe, to_dict
@@ -35,6 +34,7 @@ from apmctl_core.evaluation.evaluate import evaluate
 from apmctl_core.events import Emit, Event, Note, Progress, silent
 from apmctl_core.formats.preview import preview_png
 from apmctl_core.jobs import footprint
+from apmctl_core.jobs.keeper import WorkspaceKeeper
 from apmctl_core.jobs.recipes import (
     Job,
     check_pool,
@@ -72,7 +72,7 @@ class Session:
 
     def find(self, ref: str, kind: str) -> Artifact:
         """The artifact that a user names: in the store, in a folder, or on the Hub, whence it is pulled."""
-        from apmctl_core.hub.references import find
+        from apmctl_core.hub.find import find
 
         return find(self.store, ref, kind, wait=self.wait, emit=self.emit)
 
@@ -149,7 +149,7 @@ def relabel_set(
     fingerprint = source.manifest.data["fingerprint"]
     check_pool(teachers, replace(recipe, model=recipe_of(teachers).model), fingerprint)
     recipe = replace(recipe, distill=replace(recipe.distill, committee=committee))
-    config = {"committee": committee, "seed": recipe.seed, "precision": recipe.precision}
+    config = {"distill": {"committee": committee}, "seed": recipe.seed, "precision": recipe.precision}
     inputs = {"data": fingerprint, "pool": teachers.id, "set": source.id}
     default = f"{source.name[:90]}-relabel"
     job = Job("set", default if name is None else name, config, inputs, recipe, name is not None)
@@ -166,14 +166,16 @@ def evaluate_set(session: Session, ref: str, changes: dict[str, Any]) -> Outcome
     distilled = session.find(ref, "set")
     recipe = evaluation(recipe_of(distilled), changes, distilled, session.runtime)
     models = models_of(recipe, distilled.manifest.shape, len(distilled.manifest.classes))
-    protocol = to_dict(replace(recipe.evaluate, arch=tuple(m.arch for m in models)))
-    config = {"evaluate": protocol, "width": recipe.model.width, "seed": recipe.seed, "precision": recipe.precision}
+    recipe = replace(recipe, evaluate=replace(recipe.evaluate, arch=tuple(m.arch for m in models)))
+    whole = to_dict(recipe)
+    config = {key: whole[key] for key in ("evaluate", "seed", "precision")}
+    config["model"] = {"width": recipe.model.width}
     inputs = {"data": distilled.manifest.data["fingerprint"], "set": distilled.id}
     job = Job("report", f"{distilled.name[:90]}-eval", config, inputs, recipe)
     _require_space(session, (job, footprint.report_bytes()))
     outcome = _run(session, job, lambda work: _make_report(session, distilled, recipe, models, work))
     report = load_report(outcome.artifact)
-    return replace(outcome, metrics={"set": distilled.ref, "results": report["results"]})
+    return replace(outcome, metrics={"set": distilled.ref, "results": report.rows})
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
@@ -405,11 +407,11 @@ def _make_report(
         keeper=work.keeper,
         emit=work.emit,
     )
-    save_report(work.workspace.path, {"set": distilled.ref, "results": [row.as_dict() for row in rows]})
+    save_report(work.workspace.path, Report(distilled.ref, tuple(rows)))
     return _draft(work, runtime, distilled.manifest.data, {})
 
 
-def _about(dataset: Dataset) -> dict[str, Any]:
+def _about(dataset: Dataset) -> Data:
     return {
         "dataset": data_name(dataset.name),
         "fingerprint": dataset.fingerprint,
@@ -418,7 +420,7 @@ def _about(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _draft(work: _Work, runtime: Runtime, about: dict[str, Any], metrics: dict[str, Any]) -> Manifest:
+def _draft(work: _Work, runtime: Runtime, about: Data, metrics: dict[str, Any]) -> Manifest:
     """The manifest of what a job has made, save the list of its files."""
     job = work.job
     return Manifest(

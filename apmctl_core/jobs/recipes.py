@@ -70,7 +70,7 @@ def pool_job(recipe: Recipe, fingerprint: str, name: str | None = None) -> Job:
     """What the pool of a settled recipe is called and identified by."""
     whole = to_dict(recipe)
     config = {key: whole[key] for key in ("model", "teachers", "seed", "precision")}
-    config["preprocessing"] = recipe.data.preprocessing
+    config["data"] = {"preprocessing": recipe.data.preprocessing}
     default = f"{artifact_name(recipe.data.dataset)}-{recipe.model.arch}-w{recipe.model.width}"
     return Job("pool", default if name is None else name, config, {"data": fingerprint}, recipe, name is not None)
 
@@ -79,7 +79,7 @@ def set_job(recipe: Recipe, fingerprint: str, pool_id: str, name: str | None = N
     """What the set of a settled recipe is called and identified by."""
     whole = to_dict(recipe)
     config = {key: whole[key] for key in ("model", "distill", "seed", "precision")}
-    config["preprocessing"] = recipe.data.preprocessing
+    config["data"] = {"preprocessing": recipe.data.preprocessing}
     default = f"{artifact_name(recipe.data.dataset)}-ipc{recipe.distill.ipc}"
     inputs = {"data": fingerprint, "pool": pool_id}
     return Job("set", default if name is None else name, config, inputs, recipe, name is not None)

@@ -177,7 +177,7 @@ def environment(runtime: Runtime) -> dict[str, Any]:
 
     import numpy
 
-    from apmctl_core import __version__
+    from apmctl_core.version import __version__
 
     return {
         "apmctl": __version__,

@@ -41,6 +41,13 @@ class _Listener(logging.Handler):
             self._emit(Note(text=f"Hub: {text}", level="warning"))
 
 
+def is_offline() -> bool:
+    """Whether the user has told the Hub's client to stay off the network."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
 @contextlib.contextmanager
 def listening(emit: Emit) -> Iterator[None]:
     """Silence the progress bars and log lines of the clients, and pass on what they say about retries."""

@@ -6,26 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-from apmctl_core.artifacts import manifest as manifests
 from apmctl_core.artifacts.artifact import Artifact
+from apmctl_core.artifacts.kinds.reports import ReportRow
+from apmctl_core.artifacts.manifest import Manifest
 from apmctl_core.artifacts.store import Store
 from apmctl_core.config.recipe import DataConfig, Recipe, to_dict
+from tests import drafts
 
 DATA = {"dataset": "digits", "fingerprint": "f" * 16, "classes": ["0", "1"], "shape": [1, 8, 8]}
-ROW: dict[str, Any] = {
-    "arch": "convnet3",
-    "labels": "soft",
-    "accuracy_mean": 0.8412,
-    "accuracy_std": 0.0123,
-    "accuracies": [0.83, 0.85],
-    "random_accuracy_mean": 0.7,
-    "random_accuracy_std": 0.02,
-    "random_accuracies": [0.68, 0.72],
-    "protocol": {"networks": 2, "epochs": 300, "selection": "last epoch"},
-}
+ROW = ReportRow(
+    "convnet3", "soft", (0.8289, 0.8535), (0.68, 0.72), {"networks": 2, "epochs": 300, "selection": "last epoch"}
+)
 
 
-def draft(kind: str, name: str = "digits-ipc1", **changes: Any) -> manifests.Manifest:
+def draft(kind: str, name: str = "digits-ipc1", **changes: Any) -> Manifest:
     """A manifest that lacks only its files."""
     values: dict[str, Any] = {
         "recipe": to_dict(Recipe(data=DataConfig(dataset="digits"))),
@@ -35,14 +29,16 @@ def draft(kind: str, name: str = "digits-ipc1", **changes: Any) -> manifests.Man
         "metrics": {"seconds": 12.3},
         "environment": {"created": "2026-01-02T03:04:05+00:00", "device": "cpu"},
     }
-    return manifests.draft(kind, name, **(values | changes))
+    return drafts.draft(kind, name, **(values | changes))
 
 
 def put_report(root: Path, rows: list[dict[str, Any]] | None = None, **changes: Any) -> Artifact:
     """A report in the store under `root`."""
     manifest = draft("report", **changes)
     with Store(root).workspace("report", manifest.name, manifest.id) as work:
-        work.write("report.json", json.dumps({"set": "x", "results": [ROW] if rows is None else rows}).encode())
+        work.write(
+            "report.json", json.dumps({"set": "x", "results": [ROW.document()] if rows is None else rows}).encode()
+        )
         return work.publish(manifest)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from apmctl.blocks import as_text
@@ -48,7 +49,7 @@ def test_list_has_artifacts(cli: Cli, report: Artifact) -> None:
             "path": str(report.path),
             "dataset": "digits",
             "size_bytes": report.size,
-            "accuracy": ROW["accuracy_mean"],
+            "accuracy": ROW.accuracy_mean,
             "created": "2026-01-02T03:04:05+00:00",
         }
     ]
@@ -57,6 +58,13 @@ def test_list_has_artifacts(cli: Cli, report: Artifact) -> None:
     assert line.split()[5] == "84.1"
     assert line.split()[6].startswith("2026-01-0")
     assert cli("list", "--quiet").out == f"{report.ref}\n"
+
+
+def test_list_takes_a_report_without_rows(cli: Cli, root: Path) -> None:
+    put_report(root, [])
+    (artifact,) = cli("list", "--json").document["artifacts"]
+    assert artifact["accuracy"] is None
+    assert cli("list").out.splitlines()[1].split()[5] == "-"
 
 
 def test_list_has_unfinished_runs_with_their_progress(cli: Cli, root: Path) -> None:
@@ -107,7 +115,7 @@ def test_show_has_the_whole_manifest(cli: Cli, report: Artifact) -> None:
     assert document["recipe"]["distill"]["rounds"] == 2500
     assert document["metrics"] == {"seconds": 12.3}
     assert document["files"]["report.json"]["size"] == report.manifest.files["report.json"].size
-    assert document["results"] == [ROW]
+    assert document["results"] == [ROW.document()]
     text = cli("show", "digits-ipc1").out
     for part in ("distill.rounds", "2500", "12 s", "report.json", "84.1 ± 1.2", "70.0 ± 2.0", "+14.1", "last epoch"):
         assert part in text
@@ -134,7 +142,7 @@ def test_verify_of_a_sound_artifact(cli: Cli, report: Artifact) -> None:
 def test_verify_refuses_a_changed_byte_and_a_stray_file(cli: Cli, report: Artifact) -> None:
     file = report.path / "report.json"
     data = bytearray(file.read_bytes())
-    data[data.index(b"8412")] = ord("9")
+    data[data.index(b"8535")] = ord("9")
     file.write_bytes(data)
     assert "sha256" in cli("verify", "digits-ipc1", "--json").document["error"]["message"]
     (report.path / "stray").touch()
@@ -174,7 +182,7 @@ def test_strings_from_an_artifact_cannot_control_the_terminal(monkeypatch: pytes
             environment={"created": evil, evil: {evil: evil}},
         ),
     )
-    monkeypatch.setattr(kept, "report_rows", lambda _: [ROW | {"arch": evil, "protocol": {evil: evil}}])
+    monkeypatch.setattr(kept, "report_rows", lambda _: [msgspec.structs.replace(ROW, arch=evil, protocol={evil: evil})])
     for result in (kept.shown(artifact), kept.Listing.by([artifact], []), kept.Removed(removed=[evil])):
         for text in (as_text(result.blocks()), to_json(result)):
             assert all(line.isprintable() for line in text.split("\n"))
@@ -192,10 +200,10 @@ def test_a_damaged_manifest_cannot_control_the_terminal_either(cli: Cli, report:
     "row",
     [
         {},
-        ROW | {"accuracy_mean": "high"},
-        ROW | {"accuracy_mean": None},
-        ROW | {"protocol": 3},
-        ROW | {"random_accuracy_std": []},
+        ROW.document() | {"accuracies": ["high"]},
+        ROW.document() | {"accuracies": None},
+        ROW.document() | {"accuracies": [84.1]},
+        ROW.document() | {"protocol": 3},
     ],
 )
 def test_a_report_with_damaged_rows_is_refused_in_one_line(cli: Cli, root: Path, row: dict[str, Any]) -> None:

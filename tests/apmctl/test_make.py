@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.config.recipe import Recipe
@@ -59,7 +60,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
 @pytest.fixture
 def measured(engine: Engine) -> Engine:
     engine.kind = "report"
-    engine.metrics = {"set": "digits-ipc1@0123456789ab", "results": [ROW, ROW | {"labels": "hard"}]}
+    engine.metrics = {"set": "digits-ipc1@0123456789ab", "results": [ROW, replace(ROW, labels="hard")]}
     return engine
 
 
@@ -176,7 +177,7 @@ def test_eval_as_json_and_quietly(cli: Cli, measured: Engine) -> None:
     assert list(document) == ["command", "artifact", "results", "elapsed_s", "peak_memory_bytes"]
     assert list(document["artifact"]) == ["kind", "id", "name", "path", "reused", "set"]
     assert document["artifact"]["set"] == "digits-ipc1@0123456789ab"
-    assert document["results"] == measured.metrics["results"]
+    assert document["results"] == [row.document() for row in measured.metrics["results"]]
     assert cli("eval", "a-set", "--quiet") == Answer(0, "0.8412\n0.8412\n", "")
 
 
@@ -191,15 +192,22 @@ def test_eval_as_a_table_with_its_protocol(cli: Cli, measured: Engine) -> None:
 def test_what_differs_between_rows_stands_apart_in_the_protocol(cli: Cli, measured: Engine) -> None:
     losses = [("soft", "l1 on logits"), ("hard", "cross-entropy")]
     measured.metrics["results"] = [
-        ROW | {"labels": kind, "protocol": {"epochs": 3, "loss": loss}} for kind, loss in losses
+        replace(ROW, labels=kind, protocol={"epochs": 3, "loss": loss}) for kind, loss in losses
     ]
     lines = cli("eval", "a-set").out.splitlines()
     assert "protocol: epochs 3" in lines
     assert "  loss: l1 on logits (convnet3 soft), cross-entropy (convnet3 hard)" in lines
 
 
+def test_scores_are_columns(cli: Cli, measured: Engine) -> None:
+    measured.metrics["results"] = [replace(ROW, scores={"hard_gain": 0.25}), ROW]
+    lines = cli("eval", "a-set").out.splitlines()
+    assert lines[2].endswith("difference  hard gain")
+    assert [line.split()[-1] for line in lines[3:5]] == ["0.25", "-"]
+
+
 def test_eval_without_anything_to_compare_with(cli: Cli, measured: Engine) -> None:
-    measured.metrics["results"] = [ROW | {"random_accuracy_mean": None, "random_accuracy_std": None}]
+    measured.metrics["results"] = [replace(ROW, random_accuracies=())]
     answer = cli("eval", "a-set")
     assert answer.code == 0
     (row,) = [line for line in answer.out.splitlines() if "soft" in line]
@@ -210,7 +218,7 @@ def test_an_accuracy_below_the_threshold_is_exit_1_beside_the_result(cli: Cli, m
     assert cli("eval", "a-set", "--min-accuracy", "0.84").code == 0
     answer = cli("eval", "a-set", "--min-accuracy", "0.85", "--json")
     assert answer.code == 1
-    assert answer.document["results"] == measured.metrics["results"]
+    assert answer.document["results"] == [row.document() for row in measured.metrics["results"]]
     error, hint = answer.err.splitlines()[-2:]
     assert error.startswith("error: accuracy 0.8412 (convnet3, soft labels) is below --min-accuracy 0.85")
     assert hint.startswith("hint: ")

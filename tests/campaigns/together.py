@@ -45,6 +45,7 @@ def check(root: Path, sets: list[dict[str, object]], expected: int) -> dict[str,
     """How many results there are and how many were computed; raises SystemExit if not as many as expected."""
     from apmctl_core.artifacts import Store
     from apmctl_core.artifacts.verify import verify
+    from apmctl_core.models.registry import state_shapes
 
     store = Store(root)
     ids = {artifact.id for artifact in store.list("set")}
@@ -52,7 +53,7 @@ def check(root: Path, sets: list[dict[str, object]], expected: int) -> dict[str,
     computed = sum(not artifact["reused"] for artifact in found)  # type: ignore[index]
     named = {artifact["id"] for artifact in found}  # type: ignore[index]
     left = [str(p) for p in store.locks.iterdir() if p.name != ".guard"] + [str(run.path) for run in store.runs()]
-    problems = [problem for artifact in store.list() for problem in verify(artifact)]
+    problems = [problem for artifact in store.list() for problem in verify(artifact, state_shapes)]
     if len(ids) != expected or ids != named or computed != expected or left or problems:
         raise SystemExit(f"{expected} expected: {len(ids)} results, {computed} computed, left {left}, {problems}")
     return {"results": len(ids), "computed": computed, "reused": len(found) - computed}

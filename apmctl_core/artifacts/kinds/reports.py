@@ -1,46 +1,138 @@
-"""Reports on disk: `report.json`, an object whose `results` are the rows of an evaluation."""
+"""Reports: `report.json`, the accuracies of networks trained on a set beside those on random real images.
+
+Accuracies are fractions. Means and standard deviations in a file are for other readers: here they are computed.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
 
 from apmctl_core.artifacts.artifact import Artifact
-from apmctl_core.errors import ArtifactError, MismatchError, NumericsError
-from apmctl_core.storage.files import DAMAGED_HINT, read_bounded, write_bytes
+from apmctl_core.artifacts.kind import Kind, register
+from apmctl_core.artifacts.schema import convert
+from apmctl_core.errors import MismatchError, NumericsError
+from apmctl_core.storage.files import read_bounded, write_bytes
 from apmctl_core.storage.strict_json import parse_object
 
 FILE = "report.json"
 MAX_BYTES = 4 << 20
-MAX_ROWS = 1_000
+
+_Text = Annotated[str, Meta(min_length=1, max_length=200)]
+_Accuracy = Annotated[float, Meta(ge=0, le=1)]
 
 
-def save_report(folder: Path, report: Mapping[str, Any]) -> None:
-    """Write a report, an object with `results`, into the folder of a run.
+class ReportRow(Struct, frozen=True):
+    """Accuracies of networks of one architecture, trained with one kind of labels under one protocol.
 
-    Raises NumericsError for a number that is not finite, StoreError where the disk refuses.
+    `random_accuracies` are those of networks trained on random real images instead, empty where there are none;
+    `scores` are further measures of the set under this row's protocol, by name.
     """
+
+    arch: _Text
+    labels: _Text
+    accuracies: Annotated[tuple[_Accuracy, ...], Meta(min_length=1)]
+    random_accuracies: tuple[_Accuracy, ...]
+    protocol: dict[str, Any]
+    scores: dict[str, float] = {}
+
+    @property
+    def accuracy_mean(self) -> float:
+        return _mean(self.accuracies)
+
+    @property
+    def accuracy_std(self) -> float:
+        """The population's standard deviation."""
+        return _std(self.accuracies)
+
+    @property
+    def random_accuracy_mean(self) -> float | None:
+        return _mean(self.random_accuracies) if self.random_accuracies else None
+
+    @property
+    def random_accuracy_std(self) -> float | None:
+        return _std(self.random_accuracies) if self.random_accuracies else None
+
+    def document(self) -> dict[str, Any]:
+        """The row as JSON has it; null where there is nothing to compare with."""
+        return {
+            "arch": self.arch,
+            "labels": self.labels,
+            "accuracies": list(self.accuracies),
+            "random_accuracies": list(self.random_accuracies),
+            "protocol": self.protocol,
+            "scores": self.scores,
+            "accuracy_mean": self.accuracy_mean,
+            "accuracy_std": self.accuracy_std,
+            "random_accuracy_mean": self.random_accuracy_mean,
+            "random_accuracy_std": self.random_accuracy_std,
+        }
+
+    def cells(self) -> tuple[str, str, str]:
+        """Accuracy, accuracy of random real images and the difference, in per cent, for a table."""
+        mean, std = self.random_accuracy_mean, self.random_accuracy_std
+        if mean is None:
+            return percent(self.accuracy_mean, self.accuracy_std), "-", "-"
+        difference = f"{100 * (self.accuracy_mean - mean):+.1f}"
+        return percent(self.accuracy_mean, self.accuracy_std), percent(mean, std), difference
+
+
+class Report(Struct, frozen=True):
+    """The report on the set of reference `set`."""
+
+    set: Annotated[str, Meta(max_length=200)]
+    rows: Annotated[tuple[ReportRow, ...], Meta(max_length=1_000)] = msgspec.field(name="results")
+
+
+def percent(mean: float, std: float | None = None) -> str:
+    """A fraction in per cent, with its standard deviation if there is one."""
+    return f"{100 * mean:.1f}" + (f" ± {100 * std:.1f}" if std is not None else "")
+
+
+def save_report(folder: Path, report: Report) -> None:
+    """Write a report into the folder of a run.
+
+    Raises NumericsError for a number that is not finite, ArtifactError for one that `load_report` refuses, StoreError
+    where the disk refuses.
+    """
+    document = {"set": report.set, "results": [row.document() for row in report.rows]}
     try:
-        data = json.dumps(dict(report), indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
+        data = json.dumps(document, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
     except ValueError as e:
         raise NumericsError("the report has a number that is not finite", "nothing is written") from e
-    _checked(data, "the report")
+    _parse(data, "the report")
     write_bytes(folder / FILE, data)
 
 
-def load_report(artifact: Artifact) -> dict[str, Any]:
+def load_report(artifact: Artifact) -> Report:
     """The report of an artifact. Raises ArtifactError where it is damaged, MismatchError for another kind."""
-    if artifact.kind != "report":
-        raise MismatchError(f"{artifact.ref} is a {artifact.kind}, not a report", "`apmctl eval` makes reports")
+    if artifact.kind != REPORT.name:
+        raise MismatchError(f"{artifact.ref} is a {artifact.kind}, not a report", "`eval` makes reports")
     path = artifact.file(FILE)
-    return _checked(read_bounded(path, MAX_BYTES), str(path))
+    return _parse(read_bounded(path, MAX_BYTES), str(path))
 
 
-def _checked(data: bytes, what: str) -> dict[str, Any]:
-    report = parse_object(data, what)
-    rows = report.get("results")
-    if not isinstance(rows, list) or len(rows) > MAX_ROWS or not all(isinstance(row, dict) for row in rows):
-        raise ArtifactError(f"{what} has no list of results", DAMAGED_HINT)
-    return report
+def _parse(data: bytes, what: str) -> Report:
+    return convert(parse_object(data, what), Report, what)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _std(values: Sequence[float]) -> float:
+    mean = _mean(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
+
+
+def _check(artifact: Artifact, *_: object) -> None:
+    load_report(artifact)
+
+
+REPORT = register(Kind(name="report", folder="reports", required=(FILE,), check=_check))

@@ -6,20 +6,27 @@ Shape legend: M images in a set, C channels, H x W pixels, K classes, D draws of
 from __future__ import annotations
 
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from apmctl_core.artifacts.artifact import Artifact
+from apmctl_core.artifacts.kind import Kind, register
+from apmctl_core.artifacts.kinds.spaces import FILE as SPACE_FILE
 from apmctl_core.artifacts.kinds.spaces import check_preprocessing, load_preprocessing, save_preprocessing
 from apmctl_core.artifacts.manifest import Manifest
 from apmctl_core.errors import ArtifactError, MismatchError
-from apmctl_core.storage import tensors as io
-from apmctl_core.storage.files import DAMAGED_HINT
+from apmctl_core.storage.files import DAMAGED_HINT, open_regular
 from apmctl_core.storage.header import Layout, check_layout, read_header
-from apmctl_core.values import Baseline, DistilledSet
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from apmctl_core.values import Baseline, DistilledSet
 
 FILE = "set.safetensors"
 BASELINE_FILE = "baseline.safetensors"
+PREVIEW_FILE = "preview.png"
+
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def save_set(folder: Path, distilled: DistilledSet) -> None:
@@ -27,10 +34,12 @@ def save_set(folder: Path, distilled: DistilledSet) -> None:
 
     Raises NumericsError for images or logits that are not finite, StoreError where the disk refuses.
     """
+    from apmctl_core.storage import tensors as io
+
     s = distilled
     tensors = {"images": s.images, "logits": s.logits, "labels": s.labels, "stage": s.stage}
     baseline = {} if s.baseline is None else {"index": s.baseline.index_DM, "logits": s.baseline.logits_DMK}
-    io.require_finite(tensors, "the set", "nothing is written; try a lower --image-lr")
+    io.require_finite(tensors, "the set", "nothing is written; try a lower `distill.image_lr`")
     io.require_finite(baseline, "the baseline")
     io.write(folder / FILE, tensors)
     if baseline:
@@ -43,6 +52,9 @@ def load_set(artifact: Artifact) -> DistilledSet:
 
     Raises ArtifactError where something is damaged or the manifest and the tensors contradict each other.
     """
+    from apmctl_core.storage import tensors as io
+    from apmctl_core.values import DistilledSet
+
     manifest = artifact.manifest
     count = check_structure(artifact)
     tensors, _ = io.read(artifact.file(FILE), layouts(manifest), finite=True)
@@ -71,6 +83,8 @@ def check_values(artifact: Artifact) -> int:
 
 
 def _check_pieces(path: Path, finite: tuple[str, ...], below: dict[str, int | None]) -> None:
+    from apmctl_core.storage import tensors as io
+
     for name in finite:
         for piece in io.pieces(path, name):
             io.check_finite({name: piece}, str(path))
@@ -81,7 +95,7 @@ def _check_pieces(path: Path, finite: tuple[str, ...], below: dict[str, int | No
 
 def check_structure(artifact: Artifact) -> int:
     """Check a set's files by their headers alone, and against each other. Returns M. Raises ArtifactError."""
-    if artifact.kind != "set":
+    if artifact.kind != SET.name:
         raise MismatchError(f"{artifact.ref} is a {artifact.kind}, not a set", "give the set to use")
     manifest = artifact.manifest
     path = artifact.file(FILE)
@@ -112,6 +126,9 @@ def baseline_layouts(manifest: Manifest, count: int) -> dict[str, Layout]:
 def _load_baseline(artifact: Artifact, count: int) -> Baseline | None:
     if BASELINE_FILE not in artifact.manifest.files:
         return None
+    from apmctl_core.storage import tensors as io
+    from apmctl_core.values import Baseline
+
     path = artifact.file(BASELINE_FILE)
     tensors, _ = io.read(path, baseline_layouts(artifact.manifest, count), finite=True)
     _check_range(tensors["index"], None, path, "index")
@@ -121,3 +138,22 @@ def _load_baseline(artifact: Artifact, count: int) -> Baseline | None:
 def _check_range(values: Tensor, below: int | None, path: Path, name: str) -> None:
     if int(values.min()) < 0 or (below is not None and int(values.max()) >= below):
         raise ArtifactError(f"{path}: {name!r} holds values out of range", DAMAGED_HINT)
+
+
+def _check(artifact: Artifact, *_: object) -> None:
+    check_values(artifact)
+    if PREVIEW_FILE in artifact.manifest.files:
+        with open_regular(artifact.file(PREVIEW_FILE)) as file:
+            if file.read(len(_PNG)) != _PNG:
+                raise ArtifactError(f"{PREVIEW_FILE} is not a PNG")
+
+
+SET = register(
+    Kind(
+        name="set",
+        folder="sets",
+        required=(FILE, SPACE_FILE),
+        optional=(BASELINE_FILE, PREVIEW_FILE),
+        check=_check,
+    )
+)

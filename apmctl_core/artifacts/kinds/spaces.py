@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from apmctl_core.artifacts.manifest import Manifest
-from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.errors import ArtifactError
-from apmctl_core.storage import tensors as io
 from apmctl_core.storage.files import DAMAGED_HINT
 from apmctl_core.storage.header import Layout, check_layout, read_header
+
+if TYPE_CHECKING:
+    from apmctl_core.data.preprocessing import Preprocessing
 
 FILE = "preprocessing.safetensors"
 
@@ -25,15 +27,20 @@ def layouts(kind: str, shape: tuple[int, int, int]) -> dict[str, Layout]:
 
 def save_preprocessing(folder: Path, preprocessing: Preprocessing) -> None:
     """Write a preprocessing into the folder of a run. Raises StoreError, NumericsError."""
+    from apmctl_core.storage import tensors as io
+
     io.require_finite(preprocessing.tensors, "the preprocessing")
     io.write(folder / FILE, preprocessing.tensors)
 
 
 def load_preprocessing(folder: Path, manifest: Manifest) -> Preprocessing:
-    """The preprocessing in an artifact's folder, of the shape and the kind that its manifest says.
+    """The preprocessing in an artifact's folder, of the shape and kind given in its manifest.
 
     Raises ArtifactError where it is damaged, or of another shape or kind.
     """
+    from apmctl_core.data.preprocessing import Preprocessing
+    from apmctl_core.storage import tensors as io
+
     path = folder / FILE
     kind = _kind(path, manifest)
     tensors, _ = io.read(path, layouts(kind, manifest.shape), finite=True)
@@ -50,12 +57,8 @@ def check_preprocessing(folder: Path, manifest: Manifest) -> None:
 
 def _kind(path: Path, manifest: Manifest) -> str:
     kind = "zca" if "matrix" in read_header(path).tensors else "standard"
-    for said in (manifest.config.get("preprocessing"), _recipe_kind(manifest)):
-        if said not in (None, kind):
-            raise ArtifactError(f"{path} is of kind {kind}, the recipe says {str(said)[:40]!r}", DAMAGED_HINT)
-    return kind
-
-
-def _recipe_kind(manifest: Manifest) -> object:
     data = manifest.recipe.get("data")
-    return data.get("preprocessing") if isinstance(data, dict) else None
+    expected = data.get("preprocessing", kind) if isinstance(data, dict) else kind
+    if expected != kind:
+        raise ArtifactError(f"{path} is of kind {kind}, the recipe says {str(expected)[:40]!r}", DAMAGED_HINT)
+    return kind

@@ -13,65 +13,26 @@ from typing import Any
 import numpy as np
 
 from apmctl_core.data.columns import Columns, concat, detect, label_values, payloads
-from apmctl_core.data.request import Hub
 from apmctl_core.data.rows import Payload, Rows, Source
 from apmctl_core.data.spec import Spec
-from apmctl_core.errors import ApmError, DataError, NetworkError
+from apmctl_core.errors import DataError, NetworkError
 from apmctl_core.events import Emit, Note
-from apmctl_core.network.clients import bounded, chain, is_network, listening, shown
+from apmctl_core.network import failures
+from apmctl_core.network.clients import bounded, is_offline, listening, shown
+from apmctl_core.network.references import Reference
 
 _BATCH = 64
 _TIMEOUT_S = 10.0
-_LOCAL = "or give the data set on disk with --data DIR"
+_LOCAL = "or give the data set on disk with `data_path`"
 
 
-def _not_there(repo: str) -> DataError:
-    return DataError(
-        f"there is no data set '{repo}' on the Hub, or it is private",
-        "check the name, or log in with `hf auth login`",
-    )
-
-
-def _translate_one(error: BaseException, repo: str) -> ApmError | None:
-    from huggingface_hub import errors as hub
-    from huggingface_hub.constants import HF_HUB_OFFLINE
-
-    if isinstance(error, hub.GatedRepoError):  # before its base, RepositoryNotFoundError
-        return NetworkError(
-            f"the data set '{repo}' is gated",
-            f"accept its terms at https://huggingface.co/datasets/{repo}, then `hf auth login`; {_LOCAL}",
-        )
-    if isinstance(error, hub.RevisionNotFoundError):
-        return DataError(f"'{repo}' has no such revision", "check what follows the @")
-    if isinstance(error, hub.RepositoryNotFoundError) or type(error).__name__ == "DatasetNotFoundError":
-        return _not_there(repo)
-    if isinstance(error, hub.OfflineModeIsEnabled) or (HF_HUB_OFFLINE and is_network(error)):
-        return NetworkError(
-            f"'{repo}' is not on this machine, and offline mode is on", f"unset HF_HUB_OFFLINE; {_LOCAL}"
-        )
-    if isinstance(error, hub.HfHubHTTPError):
-        status = getattr(error.response, "status_code", None)
-        if status in (401, 403):
-            return NetworkError(
-                f"the Hub refuses access to '{repo}' ({status})", f"log in with `hf auth login`; {_LOCAL}"
-            )
-        return NetworkError(
-            f"the Hub answers for '{repo}' with an error: {status or shown(error)}", f"try later, {_LOCAL}"
-        )
-    return None
-
-
-def translate(error: Exception, repo: str) -> ApmError:
-    """The error for a failure of the Hub's clients: DataError for what is missing or odd, else NetworkError."""
-    causes = list(chain(error))
-    for cause in causes:
-        found = _translate_one(cause, repo)
-        if found is not None:
-            return found
-    if any(is_network(cause) for cause in causes):
-        return NetworkError(
-            f"the Hub cannot be reached for '{repo}': {shown(causes[-1])}", f"check the network, {_LOCAL}"
-        )
+def translate(error: Exception, repo: str) -> BaseException:
+    """The error for a failure of the Hub's clients: NetworkError, or DataError for what is not a data set."""
+    failure = failures.translate(error, f"data set {repo}")
+    if isinstance(failure, NetworkError):
+        failure.hint += f"; {_LOCAL}"
+    if failure is not None:
+        return failure
     if isinstance(error, OSError) and error.errno is not None:
         return DataError(f"cannot store the download of '{repo}': {shown(error)}", "HF_HOME says where downloads go")
     return DataError(
@@ -80,18 +41,17 @@ def translate(error: Exception, repo: str) -> ApmError:
     )
 
 
-def _revision(hub: Hub) -> str | None:
+def _revision(hub: Reference) -> str | None:
     """The commit to load, which the Hub is asked for; None offline, where `datasets` looks into its own cache."""
     from huggingface_hub import HfApi
-    from huggingface_hub.constants import HF_HUB_OFFLINE
 
-    if HF_HUB_OFFLINE:
+    if is_offline():
         return hub.revision
     info = HfApi().dataset_info(hub.repo, revision=hub.revision, timeout=_TIMEOUT_S)
     return str(info.sha) if info.sha else hub.revision
 
 
-def _download(hub: Hub, emit: Emit) -> tuple[Any, str | None]:
+def _download(hub: Reference, emit: Emit) -> tuple[Any, str | None]:
     try:
         with listening(emit):
             revision = _revision(hub)
@@ -100,8 +60,6 @@ def _download(hub: Hub, emit: Emit) -> tuple[Any, str | None]:
 
         with listening(emit), bounded():
             return datasets.load_dataset(hub.repo, revision=revision), revision
-    except ApmError:
-        raise
     except Exception as error:  # three libraries and their HTTP backends
         raise translate(error, hub.repo) from error
 
@@ -136,7 +94,7 @@ def _rows(split: Any, labels: np.ndarray, columns: Columns, what: str) -> Rows:
     return Rows(labels, _batches(split, columns.image, folder), lambda i: f"image {i} of {what}")
 
 
-def open_hub(hub: Hub, spec: Spec | None, emit: Emit) -> Source:
+def open_hub(hub: Reference, spec: Spec | None, emit: Emit) -> Source:
     """Download a data set with `datasets` and open it; it stays in the cache of `datasets`.
 
     Raises NetworkError if the Hub cannot be reached or refuses, DataError if there is no such data set or it has no

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from apmctl_core.artifacts import Artifact, Manifest, Store, draft
+from apmctl_core.artifacts import Artifact, Manifest, Store
+from apmctl_core.artifacts.kinds.reports import Report, ReportRow, save_report
+from tests.drafts import draft
 
+ROW = ReportRow("convnet3", "soft", (0.5, 0.25), (0.25,), {"epochs": 3})
 CLASSES = ("zero", "one", "two")
 SHAPE = (1, 4, 4)
 
@@ -15,9 +18,9 @@ def make_draft(kind: str = "report", name: str = "demo", salt: int = 0, **change
     """A manifest's draft; drafts of different salt have different ids."""
     values: dict[str, Any] = {
         "recipe": {"model": {"arch": "convnet1", "width": 4}, "data": {"preprocessing": "standard"}, "seed": salt},
-        "config": {"model": {"arch": "convnet1", "width": 4}, "preprocessing": "standard", "seed": salt},
+        "config": {"model": {"arch": "convnet1", "width": 4}, "data": {"preprocessing": "standard"}, "seed": salt},
         "inputs": {"data": "f" * 16},
-        "data": {"dataset": "digits", "fingerprint": "f" * 16, "classes": CLASSES, "shape": SHAPE},
+        "data": {"dataset": "digits", "fingerprint": "f" * 16, "classes": list(CLASSES), "shape": list(SHAPE)},
         "metrics": {"loss": 0.5},
         "environment": {"torch": "2"},
     }
@@ -29,7 +32,7 @@ def put_report(store: Store, name: str = "demo", salt: int = 0) -> Artifact:
     with store.workspace("report", name, made.id) as work:
         if work.existing is not None:
             return work.existing
-        work.write("report.json", b'{"results": []}\n')
+        save_report(work.path, Report("x@0", (ROW,)))
         return work.publish(made)
 
 

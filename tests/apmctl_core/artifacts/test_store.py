@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from apmctl_core.artifacts import Artifact, Damaged, Manifest, Run, Store, open_artifact, require_space
+from apmctl_core.artifacts import Artifact, Damaged, Manifest, Run, Store, open_artifact
 from apmctl_core.config import recipe as config
 from apmctl_core.errors import ArtifactError, StoreError
 from apmctl_core.events import Note
+from apmctl_core.storage import files
 from tests.apmctl_core.artifacts.artifact_samples import tree
 
 Put = dict[str, Callable[..., Artifact]]
@@ -233,9 +234,9 @@ def test_a_read_only_store_can_be_read_and_says_so_when_written(
 
 
 def test_space_is_checked_for_a_store_that_is_not_there_yet(tmp_path: Path) -> None:
-    require_space(tmp_path / "a" / "b", 1)
+    files.require_space(tmp_path / "a" / "b", 1)
     with pytest.raises(StoreError, match="free") as caught:
-        require_space(tmp_path / "a" / "b", 1 << 60)
+        files.require_space(tmp_path / "a" / "b", 1 << 60)
     assert caught.value.hint
     assert not (tmp_path / "a").exists()
 

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from PIL import Image
 
 from apmctl_core.artifacts import Artifact, Manifest, Store, open_artifact
-from apmctl_core.artifacts.kinds.pools import LazyStates, load_pool, save_teacher
-from apmctl_core.artifacts.kinds.reports import load_report, save_report
+from apmctl_core.artifacts.kinds.pools import load_pool, save_teacher
+from apmctl_core.artifacts.kinds.reports import Report, ReportRow, load_report, save_report
 from apmctl_core.artifacts.kinds.sets import check_structure, load_set, save_set
 from apmctl_core.artifacts.kinds.spaces import load_preprocessing, save_preprocessing
 from apmctl_core.artifacts.verify import require_sound, verify
@@ -24,7 +25,14 @@ from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.errors import ArtifactError, MismatchError, NumericsError
 from apmctl_core.formats.preview import MAX_CLASSES, chosen_classes, preview_png
 from apmctl_core.storage import tensors as tensor_io
-from tests.apmctl_core.artifacts.artifact_samples import CLASSES, put_pool, set_value, teacher_shapes, teacher_state
+from tests.apmctl_core.artifacts.artifact_samples import (
+    CLASSES,
+    ROW,
+    put_pool,
+    set_value,
+    teacher_shapes,
+    teacher_state,
+)
 
 Put = dict[str, Callable[..., Artifact]]
 
@@ -107,7 +115,7 @@ def test_a_set_whose_tensors_do_not_fit_is_refused_even_if_its_manifest_vouches_
     with pytest.raises(ArtifactError) as caught:
         load_set(changed)
     assert caught.value.hint
-    assert verify(changed)
+    assert verify(changed, teacher_shapes)
 
 
 @pytest.mark.parametrize(
@@ -123,8 +131,20 @@ def test_a_manifest_that_contradicts_the_tensors_is_refused(store: Store, put: P
 
 def test_a_recipe_of_another_preprocessing_is_refused(store: Store, put: Put) -> None:
     made = put["set"](store)
+    with pytest.raises(ArtifactError, match=r"differ in data\.preprocessing"):
+        restate(made, recipe={**made.manifest.recipe, "data": {"preprocessing": "zca"}})
+
+
+def test_tensors_of_another_preprocessing_than_the_recipe_are_refused(
+    store: Store, make: Callable[..., Manifest]
+) -> None:
+    zca = {"data": {"preprocessing": "zca"}}
+    draft = make("set", recipe=zca, config=zca)
+    with store.workspace("set", "demo", draft.id) as work:
+        save_set(work.path, set_value())
+        made = work.publish(draft)
     with pytest.raises(ArtifactError, match="is of kind standard"):
-        load_set(restate(made, recipe={**made.manifest.recipe, "data": {"preprocessing": "zca"}}))
+        load_set(made)
 
 
 def test_a_set_with_a_nan_is_not_written(tmp_path: Path) -> None:
@@ -152,17 +172,14 @@ def test_each_kind_is_loaded_as_itself(store: Store, put: Put) -> None:
 # --- pools
 
 
-@pytest.mark.parametrize("expected", [teacher_shapes, teacher_shapes()], ids=["callable", "table"])
-def test_a_pool_comes_back_as_it_was_and_is_read_when_asked_for(store: Store, expected: Any) -> None:
-    pool = load_pool(put_pool(store), expected)
+def test_a_pool_comes_back_as_it_was_and_is_read_when_asked_for(store: Store) -> None:
+    pool = load_pool(put_pool(store), teacher_shapes)
     assert (len(pool), pool.shape, pool.num_classes) == (3, (1, 4, 4), 3)
     assert pool.model == ModelConfig(arch="convnet1", width=4)
     for index in (0, 2, -1):
         wanted = teacher_state(index % 3)
         assert all(torch.equal(pool.states[index][k], v) for k, v in wanted.items())
     assert len(list(pool.states)) == 3
-    assert isinstance(pool.states[1:], LazyStates)
-    assert torch.equal(pool.states[1:][0]["fc.bias"], teacher_state(1)["fc.bias"])
     with pytest.raises(IndexError):
         pool.states[3]
     assert pool.states[0]["fc.bias"] is not pool.states[0]["fc.bias"]
@@ -219,37 +236,93 @@ def test_zca_comes_back_as_it_was(tmp_path: Path, make: Callable[..., Manifest])
         "inverse": torch.randn(16, 16, generator=rng),
     }
     save_preprocessing(tmp_path, Preprocessing("zca", tensors))
-    draft = make("set", recipe={"data": {"preprocessing": "zca"}}, config={"preprocessing": "zca"})
+    draft = make("set", recipe={"data": {"preprocessing": "zca"}}, config={"data": {"preprocessing": "zca"}})
     found = load_preprocessing(tmp_path, draft)
     assert found.kind == "zca"
     assert all(torch.equal(found.tensors[k], v) for k, v in tensors.items())
     with pytest.raises(ArtifactError, match=r"'mean' is F32 \[16\], not F32 \[9\]"):
-        load_preprocessing(tmp_path, dataclasses.replace(draft, data=draft.data | {"shape": [1, 3, 3]}))
+        load_preprocessing(tmp_path, msgspec.structs.replace(draft, data=draft.data | {"shape": [1, 3, 3]}))
 
 
 # --- reports
 
 
 def test_a_report_comes_back_as_it_was(store: Store, make: Callable[..., Manifest]) -> None:
-    report = {"results": [{"arch": "convnet3", "accuracies": [0.5, 0.25], "random_accuracy_mean": None}], "set": "x"}
+    row = ReportRow("convnet3", "soft", (0.5, 0.25), (), {"epochs": 3, "optimiser": "sgd"}, {"robustness": 0.4})
     draft = make("report")
     with store.workspace("report", "demo", draft.id) as work:
-        save_report(work.path, report)
-        assert load_report(work.publish(draft)) == report
+        save_report(work.path, Report("demo@0", (row, ROW)))
+        assert load_report(work.publish(draft)) == Report("demo@0", (row, ROW))
+
+
+def test_a_row_has_means_and_population_deviations_of_its_accuracies() -> None:
+    row = ReportRow("convnet3", "soft", (0.5, 0.25), (), {})
+    assert (row.accuracy_mean, row.accuracy_std) == (0.375, 0.125)
+    assert (row.random_accuracy_mean, row.random_accuracy_std) == (None, None)
+    assert row.cells() == ("37.5 ± 12.5", "-", "-")
+    assert ROW.cells() == ("37.5 ± 12.5", "25.0 ± 0.0", "+12.5")
+    assert ROW.document() == {
+        "arch": "convnet3",
+        "labels": "soft",
+        "accuracies": [0.5, 0.25],
+        "accuracy_mean": 0.375,
+        "accuracy_std": 0.125,
+        "random_accuracies": [0.25],
+        "random_accuracy_mean": 0.25,
+        "random_accuracy_std": 0.0,
+        "protocol": {"epochs": 3},
+        "scores": {},
+    }
+
+
+def test_a_mean_that_a_file_claims_is_not_believed(store: Store, put: Put) -> None:
+    made = put["report"](store)
+    path = made.file("report.json")
+    path.write_text(json.dumps({"set": "x", "results": [ROW.document() | {"accuracy_mean": 0.99}]}))
+    assert load_report(restate(made)).rows == (ROW,)
 
 
 @pytest.mark.parametrize(
-    "report", [{}, {"results": 5}, {"results": [5]}, {"results": [{}] * 10_001}], ids=lambda v: str(v)[:20]
+    ("report", "problem"),
+    [
+        ({}, "set"),
+        ({"set": "x"}, "results"),
+        ({"set": "x", "results": 5}, "results"),
+        ({"set": "x", "results": [5]}, r"results\[0\]"),
+        ({"set": "x", "results": [{}] * 1_001}, "results"),
+        *(
+            ({"set": "x", "results": [ROW.document() | change]}, field)
+            for change, field in [
+                ({"accuracies": [1.5]}, "accuracies"),
+                ({"accuracies": [-0.1]}, "accuracies"),
+                ({"accuracies": [True]}, "accuracies"),
+                ({"accuracies": ["0.5"]}, "accuracies"),
+                ({"accuracies": []}, "accuracies"),
+                ({"random_accuracies": [2]}, "random_accuracies"),
+                ({"protocol": 3}, "protocol"),
+                ({"scores": {"robustness": "high"}}, "scores"),
+                ({"arch": ["convnet3"]}, "arch"),
+                ({"labels": "x" * 300}, "labels"),
+            ]
+        ),
+    ],
+    ids=lambda v: str(v)[:60],
 )
-def test_a_report_has_rows(tmp_path: Path, report: dict[str, Any]) -> None:
-    with pytest.raises(ArtifactError, match="results"):
-        save_report(tmp_path, report)
-    assert list(tmp_path.iterdir()) == []
+def test_a_damaged_report_is_refused_with_its_field(store: Store, put: Put, report: Any, problem: str) -> None:
+    made = put["report"](store)
+    made.file("report.json").write_text(json.dumps(report))
+    made = restate(made)
+    with pytest.raises(ArtifactError, match=problem):
+        load_report(made)
+    assert verify(made, teacher_shapes)
 
 
-def test_a_report_with_a_nan_is_not_written(tmp_path: Path) -> None:
+def test_a_report_that_could_not_be_read_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(NumericsError):
-        save_report(tmp_path, {"results": [{"accuracy_mean": float("nan")}]})
+        save_report(tmp_path, Report("x", (ReportRow("a", "soft", (float("nan"),), (), {}),)))
+    with pytest.raises(ArtifactError, match="accuracies"):
+        save_report(tmp_path, Report("x", (ReportRow("a", "soft", (50.0,), (), {}),)))
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- verify
@@ -279,10 +352,10 @@ def test_files_that_the_manifest_does_not_list_are_reported(store: Store, put: P
     made = put["set"](store)
     (made.path / "x\x1b[2J").write_text("x")
     (made.path / "folder").mkdir()
-    problems = verify(made)
+    problems = verify(made, teacher_shapes)
     assert problems == ["'folder' is not in the manifest", "'x\\x1b[2J' is not in the manifest"]
     with pytest.raises(ArtifactError, match=r"folder.*and 1 more"):
-        require_sound(made)
+        require_sound(made, teacher_shapes)
 
 
 def test_files_swapped_between_artifacts_are_found(store: Store, put: Put) -> None:
@@ -292,7 +365,7 @@ def test_files_swapped_between_artifacts_are_found(store: Store, put: Put) -> No
         one.file(name).write_bytes(theirs)
         two.file(name).write_bytes(mine)
         for artifact in (one, two):
-            assert verify(artifact) == [f"{name} is not the file that was written: its sha256 differs"]
+            assert verify(artifact, teacher_shapes) == [f"{name} is not the file that was written: its sha256 differs"]
         one.file(name).write_bytes(mine)
         two.file(name).write_bytes(theirs)
 
@@ -304,7 +377,7 @@ def test_a_history_must_be_lines_of_objects(store: Store, put: Put, line: bytes)
     made = put["set"](store)
     with made.file("events.jsonl").open("ab") as file:
         file.write(line)
-    (problem,) = verify(restate(made))
+    (problem,) = verify(restate(made), teacher_shapes)
     assert "line 2" in problem
 
 

@@ -65,8 +65,8 @@ def test_a_hub_data_set_loads_and_then_needs_no_hub(tmp_path: Path, files: dict[
     assert (first["classes"], first["train"], first["test"]) == (["cat", "dog"], 20, 6)
     assert first["shape"] == [3, 8, 8] and "loading me/set from the Hub" in first["notes"]
     assert again | {"notes": ""} == first | {"notes": ""} and again["notes"] == ""
-    assert wrong["error"] == "DataError" and "no such revision" in wrong["message"]
-    assert other["error"] == "DataError" and "no data set 'me/other'" in other["message"]
+    assert wrong["error"] == "NetworkError" and "no such revision" in wrong["message"]
+    assert other["error"] == "NetworkError" and "no data set me/other" in other["message"]
     assert pinned["train"] == 20
     (offline,) = run(tmp_path, "http://127.0.0.1:9", "hf:me/set", HF_HUB_OFFLINE="1")
     assert offline["train"] == 20
@@ -84,7 +84,7 @@ def test_a_hub_folder_of_images_loads(tmp_path: Path) -> None:
     [
         (401, "", "NetworkError", r"refuses access"),
         (403, "GatedRepo", "NetworkError", "is gated"),
-        (404, "RepoNotFound", "DataError", "no data set"),
+        (404, "RepoNotFound", "NetworkError", "no data set"),
         (503, "", "NetworkError", "503"),
     ],
 )
@@ -101,7 +101,7 @@ def test_without_network_known_sets_fail_in_seconds_with_the_way_out(tmp_path: P
     start = time.monotonic()
     found = run(tmp_path, "http://127.0.0.1:9", "cifar10", "tiny-imagenet")
     assert time.monotonic() - start < 20
-    assert all(f["error"] == "NetworkError" and "--data DIR" in f["hint"] for f in found)
+    assert all(f["error"] == "NetworkError" and "`data_path`" in f["hint"] for f in found)
     assert all("\n" not in f["message"] for f in found)
 
 

@@ -117,7 +117,7 @@ def test_a_name_that_is_nothing_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["hf:", "hf:one", "hf:../etc", "hf:a/b/c", "hf:a/b@../../x", "hf:a b/c"])
 def test_a_malformed_hub_name_is_refused_without_network(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match="no name of a Hub data set"):
+    with pytest.raises(DataError, match="name a Hub data set"):
         load(name, tmp_path)
 
 

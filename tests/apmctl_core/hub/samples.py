@@ -6,15 +6,16 @@ from typing import Any
 
 import torch
 
-from apmctl_core.artifacts import Artifact, Manifest, Store, draft
+from apmctl_core.artifacts import Artifact, Manifest, Store
 from apmctl_core.artifacts.kinds.pools import save_pool
-from apmctl_core.artifacts.kinds.reports import save_report
+from apmctl_core.artifacts.kinds.reports import Report, ReportRow, save_report
 from apmctl_core.artifacts.kinds.sets import save_set
 from apmctl_core.config.recipe import DataConfig, DistillConfig, ModelConfig, Recipe, to_dict
 from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.formats.preview import preview_png
 from apmctl_core.models.registry import build
 from apmctl_core.values import Baseline, DistilledSet, TeacherPool
+from tests.drafts import draft
 
 SHAPE = (1, 8, 8)
 CLASSES = tuple(str(digit) for digit in range(10))
@@ -87,23 +88,15 @@ def put_pool(store: Store, name: str = "digits-pool", count: int = 2) -> Artifac
         return work.publish(made)
 
 
-ROW: dict[str, Any] = {
-    "arch": "convnet3",
-    "labels": "soft",
-    "accuracy_mean": 0.8412,
-    "accuracy_std": 0.0123,
-    "accuracies": [0.83, 0.85],
-    "random_accuracy_mean": 0.7,
-    "random_accuracy_std": 0.02,
-    "random_accuracies": [0.68, 0.72],
-    "protocol": {"networks": 2, "epochs": 300, "selection": "last epoch"},
-}
+ROW = ReportRow(
+    "convnet3", "soft", (0.8289, 0.8535), (0.68, 0.72), {"networks": 2, "epochs": 300, "selection": "last epoch"}
+)
 
 
-def put_report(store: Store, distilled: Artifact, rows: list[dict[str, Any]] | None = None) -> Artifact:
+def put_report(store: Store, distilled: Artifact) -> Artifact:
     made = draft_of("report", distilled.name, inputs={"data": "f" * 64, "set": distilled.id})
     with store.workspace("report", made.name, made.id) as work:
-        save_report(work.path, {"set": distilled.ref, "results": rows or [ROW]})
+        save_report(work.path, Report(distilled.ref, (ROW,)))
         return work.publish(made)
 
 

@@ -14,10 +14,12 @@ from apmctl_core.artifacts.kinds.sets import load_set
 from apmctl_core.artifacts.verify import verify
 from apmctl_core.errors import ConfigError, MismatchError
 from apmctl_core.formats.set_parquet import pixels
+from apmctl_core.hub.find import find, on_hub
 from apmctl_core.hub.publication import Options
 from apmctl_core.hub.pull import pull
 from apmctl_core.hub.push import push
-from apmctl_core.hub.references import Reference, find, on_hub, parse
+from apmctl_core.models.registry import state_shapes
+from apmctl_core.network.references import Reference, parse
 
 from .conftest import LocalHub, Said
 from .samples import put_pool, put_report, put_set, tree_of, values, whitening
@@ -34,7 +36,7 @@ def test_a_set_comes_back_as_it_was(hub: LocalHub, store: Store, other: Store, n
     assert pulled.commit == pushed.commit
     assert not pulled.reused
     assert bytes_of(pulled.artifact) == bytes_of(made)
-    assert verify(pulled.artifact) == []
+    assert verify(pulled.artifact, state_shapes) == []
     assert tree_of(other) == [f"sets/{made.name}/{made.id}/{file}" for file in sorted(bytes_of(made))]
 
 
@@ -162,7 +164,7 @@ def test_private_is_private_and_never_pushes_to_what_is_public(hub: LocalHub, st
     push(store, made, name, Options(private=True))
     assert hub.repository(name).private
     push(store, made, f"{name}-public")
-    with pytest.raises(ConfigError, match="everybody"):
+    with pytest.raises(ConfigError, match="is public"):
         push(store, put_set(store, salt=2), f"{name}-public", Options(private=True))
 
 

@@ -18,7 +18,7 @@ from apmctl_core.errors import ApmError, ArtifactError, NetworkError
 from apmctl_core.hub.publication import Options
 from apmctl_core.hub.pull import pull
 from apmctl_core.hub.push import preflight, push
-from apmctl_core.hub.references import parse
+from apmctl_core.network.references import parse
 
 from .conftest import LocalHub, Said
 from .samples import put_set, tree_of
@@ -116,7 +116,7 @@ def test_a_server_that_is_not_there(hub: LocalHub, store: Store, said: Said, mon
     monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free_port()}")
     fails(4, "cannot be reached", lambda: pull(store, parse("tester/thing"), emit=said))
     fails(4, "cannot be reached", lambda: push(store, put_set(store), "tester/thing"))
-    assert any("trying again" in note for note in said.notes)
+    assert any("retrying" in note for note in said.notes)
 
 
 def test_a_server_that_says_nothing(
@@ -276,9 +276,9 @@ LIES = {
     "other classes": (_set("data", "classes", to=["a", "b"]), "safetensors"),
     "another shape": (_set("data", "shape", to=[3, 8, 8]), "safetensors"),
     "another preprocessing": (_set("recipe", "data", "preprocessing", to="zca"), "kind"),
-    "settings that it was not made with": (_set("recipe", "distill", "rounds", to=7), "differ in distill"),
-    "a network that it was not made with": (_set("recipe", "model", "arch", to="convnet2"), "differ in model"),
-    "a field too many": (_set("extra", to=1), "fields"),
+    "settings that it was not made with": (_set("recipe", "distill", "rounds", to=7), "differ in distill.rounds"),
+    "a network that it was not made with": (_set("recipe", "model", "arch", to="convnet2"), "differ in model.arch"),
+    "a field too many": (_set("extra", to=1), "unknown field"),
     "no file of the set": (lambda manifest: manifest["files"].pop("set.safetensors"), "needs set"),
     "a text that controls a terminal": (_set("data", "dataset", to="a\x1b[2J"), "control"),
 }
@@ -345,10 +345,10 @@ def test_a_bad_token(
     hub: LocalHub, published: str, store: Store, other: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-    error = fails(4, "does not accept the token", lambda: push(store, put_set(store), published))
+    error = fails(4, "refuses access", lambda: push(store, put_set(store), published))
     assert "hf_wrong" not in error.message
     assert "hf auth login" in error.hint
-    fails(4, "does not accept the token", lambda: pull(other, parse(published)))
+    fails(4, "refuses access", lambda: pull(other, parse(published)))
 
 
 @pytest.mark.parametrize("token", ["hf_wröng", "hf_wr\nong: x"])

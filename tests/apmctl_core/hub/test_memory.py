@@ -87,7 +87,7 @@ def push(count: int, home: Path) -> None:
 def pull(count: int, home: Path) -> None:
     from apmctl_core.artifacts import Store
     from apmctl_core.hub.pull import pull as fetch
-    from apmctl_core.hub.references import parse
+    from apmctl_core.network.references import parse
 
     fetch(Store(home / "other"), parse(f"{REPO}-{count}"))
 

@@ -11,8 +11,8 @@ from apmctl_core.artifacts import Store
 from apmctl_core.errors import ApmError
 from apmctl_core.hub.pull import pull
 from apmctl_core.hub.push import push
-from apmctl_core.hub.references import parse
 from apmctl_core.network.clients import bounded, scrub, shown
+from apmctl_core.network.references import parse
 
 from .conftest import LocalHub, Said
 from .samples import put_set

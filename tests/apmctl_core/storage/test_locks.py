@@ -23,10 +23,11 @@ ID = "a" * 12
 WORKS = """
 import sys, time
 from pathlib import Path
-from apmctl_core.artifacts import Store, draft
+from apmctl_core.artifacts import Store
+from tests.drafts import draft
 root, name, salt, log = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])
 store = Store(root)
-d = draft("report", name, recipe={}, config={"salt": salt}, inputs={},
+d = draft("report", name, recipe={"salt": salt}, config={"salt": salt}, inputs={},
           data=dict(dataset="d", fingerprint="f", classes=["a"], shape=[1, 1, 1]))
 with store.workspace("report", name, d.id) as work:
     made = work.existing

@@ -1,4 +1,4 @@
-"""The end of a pipeline: a set is measured, and pushed with what was measured. Each step is found if it was done."""
+"""The end of a pipeline: a set is measured, then pushed with its report. Finished steps are reused."""
 
 from __future__ import annotations
 

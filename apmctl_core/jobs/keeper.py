@@ -14,8 +14,8 @@ class WorkspaceKeeper:
 
     def load(self, name: str) -> Snapshot | None:
         """The newest whole state of that name."""
-        found = self._workspace.load_state(name)
-        return None if found is None else Snapshot(*found)
+        state = self._workspace.load_state(name)
+        return None if state is None else Snapshot(*state)
 
     def save(self, name: str, snapshot: Snapshot) -> None:
         """Keep a state. Raises StoreError where the disk refuses; the states before it are then intact."""
