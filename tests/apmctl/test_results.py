@@ -66,7 +66,7 @@ def test_distill_with_push() -> None:
     result = Released.by("distill", OUTCOME, results=[ROW], hub=hub)
     document = json.loads(to_json(result))
     made = json.loads(to_json(Made.by("distill", OUTCOME)))
-    assert list(document.items()) == list({**made, "results": [ROW], "hub": LOCATION}.items())
+    assert list(document.items()) == list({**made, "results": [ROW.document()], "hub": LOCATION}.items())
     assert result.brief() == ARTIFACT.ref
     text = as_text(result.blocks())
     for part in (f"set {ARTIFACT.ref} (reused)", "84.1 ± 1.2", "https://hub/o/n"):
