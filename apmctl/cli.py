@@ -80,7 +80,7 @@ def run(arguments: Sequence[str]) -> int:
         code = app(args=list(arguments), prog_name="apmctl", standalone_mode=False)
     except (Exception, KeyboardInterrupt, Interrupted) as e:
         interrupts.restore()
-        failure = errors.describe(e)
+        failure = errors.describe(e, *arguments[:1])
         if failure is None:
             raise
         # The command may not have parsed its own options.

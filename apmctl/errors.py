@@ -1,14 +1,17 @@
 """What goes wrong, as the shell tells it: one table from the type of an error to its exit code.
 
-Foreseen errors become one line of message and one of hint. Everything else keeps its traceback.
+Foreseen errors become one line of message and one of hint, in which the paths and actions that the engine names in
+backquotes are the flags and commands of this shell. Everything else keeps its traceback.
 """
 
 from __future__ import annotations
 
 import errno
+import re
 from dataclasses import dataclass
 from typing import Any
 
+from apmctl import fields
 from apmctl_core import errors as core
 
 DONE = 0
@@ -45,6 +48,43 @@ _DISK_HINTS = {
 }
 
 
+_TABLES = {"teachers": fields.TEACHERS, "distill": fields.DISTILL, "eval": fields.EVALUATE}
+_RELABEL = {"distill.committee": "--committee"}
+_SETTINGS = "store device compile segment memory_budget name revision tag private license create_pr"
+_FLAGS = {name: "--" + name.replace("_", "-") for name in _SETTINGS.split()}
+_FLAGS |= {"data_path": "--data", "wait": "--no-wait", "pool": "--teachers"}
+_ACTIONS = [
+    "list",
+    "show",
+    "verify",
+    "rm",
+    "teachers",
+    "distill",
+    "relabel",
+    "eval",
+    "push",
+    "pull",
+    "presets",
+    "doctor",
+]
+
+
+def translate(text: str, command: str) -> str:
+    """A text of the engine with the flags of `command` for config paths, and commands for actions.
+
+    Both stand in backquotes and may be followed by values, e.g. `model.width 64`; other words stay as they are.
+    """
+    flags = _FLAGS | (_RELABEL if command == "relabel" else fields.flags_of(_TABLES.get(command, ())))
+
+    def replaced(match: re.Match[str]) -> str:
+        word, values = match[1], match[2]
+        if word in flags:
+            return flags[word] + values
+        return f"`apmctl {word}{values}`" if word in _ACTIONS else match[0]
+
+    return re.sub(r"`([\w.]+)((?: [^`]*)?)`", replaced, text)
+
+
 @dataclass(frozen=True)
 class Failure:
     """A foreseen failure, ready to be told: each text is one line."""
@@ -59,14 +99,15 @@ class Failure:
         return {"error": {"type": self.type, "message": self.message, "hint": self.hint, "exit_code": self.exit_code}}
 
 
-def describe(error: BaseException) -> Failure | None:
-    """How to tell an error; None for one that nobody foresaw."""
+def describe(error: BaseException, command: str = "") -> Failure | None:
+    """How to tell an error of a command; None for one that nobody foresaw."""
     if isinstance(error, core.Interrupted):
         return _failure(error, error.message, error.hint, _SIGNALLED + error.signal)
     if isinstance(error, KeyboardInterrupt):
         return _failure(error, "interrupted", "the same command goes on from the last saved state", _SIGNALLED + 2)
     if isinstance(error, core.ApmError):
-        return _failure(error, error.message, error.hint, exit_code_of(error))
+        message, hint = translate(error.message, command), translate(error.hint, command)
+        return _failure(error, message, hint, exit_code_of(error))
     if isinstance(error, OSError) and error.errno in _DISK_HINTS:
         where = f"{error.filename}: " if error.filename else ""
         return _failure(error, f"{where}{error.strerror}", _DISK_HINTS[error.errno], FAILED)

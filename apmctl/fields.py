@@ -5,20 +5,14 @@ So a command has the flags that its configuration has fields, with nothing writt
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
-import re
-import types
-import typing
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from apmctl.options import SOURCE_PANEL
-from apmctl.signature import Group, Values, option
-from apmctl_core.config import recipe as cfg
-from apmctl_core.config.recipe import DataConfig, DistillConfig, EvalConfig, ModelConfig, Recipe, TeacherConfig, flag_of
+from apmctl.signature import SOURCE_PANEL, Group, Values, option
+from apmctl_core import config as configs
+from apmctl_core.config import Config, Field, Recipe
 from apmctl_core.errors import ConfigError
 
 
@@ -29,19 +23,13 @@ class Settings:
     preset: str | None
     config: Path | None
     flags: dict[str, Any]
-    prefixes: Mapping[str, str] = field(default_factory=dict)  # of the flags of a table of the recipe, e.g. "teacher-"
 
     def recipe(self, dataset: str | None) -> tuple[Recipe, str]:
         """The recipe for a data set, by preset, file and flags, and where it began. Raises ConfigError."""
-        from apmctl_core.config import presets
+        from apmctl_core.jobs.settings import resolve
 
-        toml = cfg.read_toml(self.config) if self.config else None
-        try:
-            return presets.resolve(dataset, preset_name=self.preset, toml=toml, flags=self.flags)
-        except ConfigError as e:
-            # The engine names a field's own flag, which here may be another one's.
-            message = re.sub("^--", f"--{self.prefixes.get(e.table, '')}", e.message)
-            raise ConfigError(message, e.hint) from e
+        toml = configs.read_toml(self.config) if self.config else None
+        return resolve(dataset, preset_name=self.preset, toml=toml, flags=self.flags)
 
 
 _PRESET = option(
@@ -57,7 +45,7 @@ _CONFIG = option(
     Path | None,
     "--config",
     metavar="FILE",
-    help="TOML file over the preset; flags stand over both.",
+    help="TOML file over the preset; flags override both.",
     rich_help_panel=SOURCE_PANEL,
 )
 _DEPTH = option(
@@ -67,117 +55,110 @@ _DEPTH = option(
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the recipe as options: its name in the recipe (empty: top level), its class, where its help stands."""
+    """A table of the recipe as options: its path in the recipe (empty: top level), its class, where its help stands."""
 
-    name: str
-    config: type
+    path: str
+    config: type[Config]
     panel: str
     prefix: str = ""
-    skip: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    nested: bool = True  # whether the values given stand in a table of their own
 
-    def fields(self) -> list[dataclasses.Field[Any]]:
-        """The fields that become options: all that have a help text, unless they are left out."""
-        named = (f for f in dataclasses.fields(self.config) if "help" in f.metadata and f.name not in self.skip)
-        return [f for f in named if not self.only or f.name in self.only]
+    def fields(self) -> list[Field]:
+        """The fields that become options: all that have a help text, or those named."""
+        fields = configs.fields_of(self.config).values()
+        return [f for f in fields if f.help and (not self.only or f.name in self.only)]
+
+    def flag(self, field: Field) -> str:
+        """The flag of a field, e.g. `--student-lr`."""
+        return f"--{self.prefix}{field.name}".replace("_", "-")
 
 
-_DATA_TABLE = Table("data", DataConfig, "Data")
-_MODEL_TABLE = Table("model", ModelConfig, "Network")
+_DATA = Table("data", configs.DataConfig, "Data")
+_MODEL = Table("model", configs.ModelConfig, "Network")
 _GENERAL = Table("", Recipe, "General")
 
-TEACHERS = (_DATA_TABLE, _MODEL_TABLE, Table("teachers", TeacherConfig, "Teachers"), _GENERAL)
+TEACHERS = (_DATA, _MODEL, Table("teachers", configs.TeacherConfig, "Teachers"), _GENERAL)
 DISTILL = (
-    Table("distill", DistillConfig, "Distillation"),
-    _DATA_TABLE,
-    _MODEL_TABLE,
-    Table("teachers", TeacherConfig, "Teachers, where a pool must be trained", prefix="teacher-"),
+    *(Table("distill", config, "Distillation") for config in configs.METHODS.values()),
+    Table("distill.student", configs.TrainConfig, "Students", prefix="student_"),
+    _DATA,
+    _MODEL,
+    Table("teachers", configs.TeacherConfig, "Teachers, where a pool must be trained", prefix="teacher_"),
     _GENERAL,
 )
 EVALUATE = (
-    Table("", EvalConfig, "Evaluation"),
-    Table("", ModelConfig, "Evaluation", only=("width",)),
+    Table("evaluate", configs.EvalConfig, "Evaluation", nested=False),
+    Table("model", configs.ModelConfig, "Evaluation", only=("width",), nested=False),
     _GENERAL,
 )
 
 
 def settings(tables: tuple[Table, ...]) -> Group:
     """The options of a recipe's tables, beside a preset and a file: the argument `settings`."""
-    made = _fields_as_options(tables, "preset's")
-    prefixes = {table.name: table.prefix for table in tables}
+    options = _fields_as_options(tables, "preset's")
 
     def collect(values: Values) -> Settings:
-        flags = _nested(made, values)
+        flags = _nested(options, values)
         _apply_depth(flags, values["depth"])
-        return Settings(preset=values["preset"], config=values["config"], flags=flags, prefixes=prefixes)
+        return Settings(preset=values["preset"], config=values["config"], flags=flags)
 
-    return Group("settings", (*(param for _, _, param in made), _DEPTH, _PRESET, _CONFIG), collect)
+    return Group("settings", (*(param for _, _, param in options), _DEPTH, _PRESET, _CONFIG), collect)
 
 
 def changes(tables: tuple[Table, ...]) -> Group:
     """The options of a recipe's tables as changes to the recipe of an artifact: the argument `changes`."""
-    made = _fields_as_options(tables, "set's")
-    return Group("changes", tuple(param for _, _, param in made), lambda values: _nested(made, values))
+    options = _fields_as_options(tables, "set's")
+    return Group("changes", tuple(param for _, _, param in options), lambda values: _nested(options, values))
 
 
-_Made = list[tuple[str, str, inspect.Parameter]]
+def flags_of(tables: tuple[Table, ...]) -> dict[str, str]:
+    """The flag of each field by its path in the recipe."""
+    return {f"{table.path}.{f.name}".lstrip("."): table.flag(f) for table in tables for f in table.fields()}
 
 
-def _fields_as_options(tables: tuple[Table, ...], origin: str) -> _Made:
-    made = []
-    for table in tables:
-        kinds = typing.get_type_hints(table.config)
-        for f in table.fields():
-            name = f"{table.name}_{f.name}".lstrip("_")
-            made.append((table.name, f.name, _field_option(name, f, kinds[f.name], table, origin)))
-    return made
+_Options = list[tuple[Table, Field, inspect.Parameter]]
 
 
-def _field_option(name: str, f: dataclasses.Field[Any], kind: Any, table: Table, origin: str) -> inspect.Parameter:
-    flag = "--" + table.prefix + flag_of(f).removeprefix("--")
-    inner = _inner(kind)
+def _fields_as_options(tables: tuple[Table, ...], origin: str) -> _Options:
+    # Methods share fields: one option sets that of whichever is chosen.
+    fields = {(table.path, f.name): (table, f) for table in tables for f in table.fields()}
+    return [(table, f, _field_option(table, f, origin)) for table, f in fields.values()]
+
+
+def _field_option(table: Table, f: Field, origin: str) -> inspect.Parameter:
+    flag = table.flag(f)
+    name = f"{table.path}_{f.name}".replace(".", "_").lstrip("_")
     info: dict[str, Any] = {"help": _help(f, origin), "rich_help_panel": table.panel}
-    if inner is bool:
+    if f.type is bool:
         return option(name, bool | None, f"{flag}/--no-{flag.removeprefix('--')}", **info)
-    info["metavar"] = "|".join(f.metadata["choices"]) or _METAVARS[inner]
-    return option(name, list[inner] | None if _repeats(kind) else inner | None, flag, **info)  # type: ignore[valid-type]
+    info["metavar"] = "|".join(f.choices) or {int: "N", float: "X", str: "NAME"}[f.type]
+    return option(name, list[f.type] | None if f.many else f.type | None, flag, **info)  # type: ignore[name-defined]
 
 
-_METAVARS = {int: "N", float: "X", str: "NAME"}
-
-
-def _inner(kind: Any) -> type:
-    """The type of one value of a field: of `int | None` int, of `tuple[str, ...]` str."""
-    if isinstance(kind, types.UnionType):
-        kind = next(k for k in typing.get_args(kind) if k is not type(None))
-    return typing.get_args(kind)[0] if _repeats(kind) else kind  # type: ignore[no-any-return]
-
-
-def _repeats(kind: Any) -> bool:
-    return typing.get_origin(kind) is tuple
-
-
-def _help(f: dataclasses.Field[Any], origin: str) -> str:
+def _help(f: Field, origin: str) -> str:
     """The help of a field with what holds where the option is not given."""
-    text: str = f.metadata["help"]
-    if "[default" in text:
-        return text
+    if "[default" in f.help:
+        return f.help
     default = f.default
     if isinstance(default, bool):
         default = "on" if default else "off"
     elif isinstance(default, tuple):
         default = ", ".join(default)
-    return f"{text} [{origin} or {default}]"
+    return f"{f.help} [{origin} or {default}]"
 
 
-def _nested(made: _Made, values: Values) -> dict[str, Any]:
+def _nested(options: _Options, values: Values) -> dict[str, Any]:
     """The options that were given, nested as the recipe is."""
     flags: dict[str, Any] = {}
-    for table, name, param in made:
+    for table, f, param in options:
         value = values[param.name]
         if value is None or value == []:
             continue
-        (flags.setdefault(table, {}) if table else flags)[name] = value
+        target = flags
+        for name in table.path.split(".") if table.path and table.nested else ():
+            target = target.setdefault(name, {})
+        target[f.name] = value
     return flags
 
 

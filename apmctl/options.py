@@ -15,7 +15,7 @@ import typer
 
 from apmctl import progress
 from apmctl.output import Sink
-from apmctl.signature import Group, Values, option
+from apmctl.signature import SOURCE_PANEL, Group, Values, option
 from apmctl.text import parse_size
 from apmctl_core.errors import ConfigError
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 RUN_PANEL = "Where and how to run"
 OUTPUT_PANEL = "Output"
-SOURCE_PANEL = "Settings from elsewhere"
 
 
 @dataclass(frozen=True, kw_only=True)

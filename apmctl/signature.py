@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 Values = Mapping[str, Any]
+SOURCE_PANEL = "Settings from elsewhere"
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,7 @@ class ApmError(Exception):
 
 
 class ConfigError(ApmError):
-    """A flag, a value or a configuration file that makes no sense; `table` is that of the recipe where it stands."""
-
-    table: str = ""
+    """A setting, a value or a configuration file that makes no sense."""
 
 
 class DeviceError(ApmError):

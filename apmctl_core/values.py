@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from apmctl_core.config.recipe import ModelConfig
+from apmctl_core.config import ModelConfig
 from apmctl_core.data.preprocessing import Preprocessing
 
 State = Mapping[str, Tensor]

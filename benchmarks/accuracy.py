@@ -16,8 +16,8 @@ from typing import Any
 
 from common import Table, options, parse, report, words
 
+from apmctl_core.config import Recipe, TrainConfig
 from apmctl_core.config.presets import preset
-from apmctl_core.config.recipe import Recipe
 from apmctl_core.events import Event, Note
 from apmctl_core.jobs.pipeline import Outcome, Session, distill_set, evaluate_set, train_pool
 from apmctl_core.machine.runtime import resolve
@@ -31,7 +31,7 @@ def small(recipe: Recipe) -> Recipe:
         recipe,
         model=replace(recipe.model, width=4),
         teachers=replace(recipe.teachers, count=1, epochs=1),
-        distill=replace(recipe.distill, rounds=3, student_epochs=3, checkpoints=1),
+        distill=replace(recipe.distill, rounds=3, student=TrainConfig(epochs=3), checkpoints=1),
         evaluate=replace(recipe.evaluate, epochs=2),
     )
 

@@ -62,7 +62,7 @@ def setting_of(args: Namespace, width: int) -> dict[str, Any]:
         "width": width,
         "ipc": args.ipc,
         "rounds": 100_000,
-        "student_epochs": args.epochs,
+        "student": {"epochs": args.epochs},
         "checkpoints": args.checkpoints,
         "refresh_every": args.rounds,
         "image_lr": 0.02,

@@ -15,8 +15,8 @@ import torch
 from common import Table, gigabytes, median, options, parse, report, spread
 from subjects import noise
 
+from apmctl_core.config import Recipe, TrainConfig
 from apmctl_core.config.presets import preset
-from apmctl_core.config.recipe import Recipe
 from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.events import Event, Note, Progress
 from apmctl_core.jobs.workload import Task, distill_load, multiply_adds, teacher_load
@@ -69,7 +69,7 @@ def small(recipe: Recipe) -> Recipe:
         recipe,
         model=replace(recipe.model, width=8),
         teachers=replace(recipe.teachers, batch=64),
-        distill=replace(recipe.distill, ipc=2, student_epochs=4, checkpoints=2),
+        distill=replace(recipe.distill, ipc=2, student=TrainConfig(epochs=4), checkpoints=2),
     )
 
 
@@ -120,14 +120,14 @@ def step_seconds(recipe: Recipe, runtime: Runtime, precision: str, count: int) -
     total = c.ipc * CLASSES
     network = build(recipe.model, SHAPE, CLASSES)
     initial = {name: value.clone() for name, value in network.state_dict().items()}
-    trainer = Trainer(network, match_logits, runtime, precision, batch=c.student_batch)
+    trainer = Trainer(network, match_logits, runtime, precision, batch=c.student.batch)
     source = TensorSource(
         torch.randn(total, *SHAPE, device=runtime.device), torch.randn(total, CLASSES, device=runtime.device)
     )
     schedule = Schedule(
-        epochs=c.student_epochs, lr=c.student_lr, momentum=0.9, weight_decay=5e-4, batch=c.student_batch
+        epochs=c.student.epochs, lr=c.student.lr, momentum=0.9, weight_decay=5e-4, batch=c.student.batch
     )
-    steps = c.student_epochs * math.ceil(total / c.student_batch)
+    steps = c.student.epochs * math.ceil(total / c.student.batch)
 
     def train() -> None:
         trainer.fit(initial, source, schedule, Stream(0))
@@ -169,12 +169,12 @@ def tables(recipe: Recipe, found: Measured, images: int) -> list[Table]:
     """What was measured, and what follows for the whole recipe."""
     c, t = recipe.distill, recipe.teachers
     task = Task(SHAPE, CLASSES, images, 0)
-    batch = min(c.student_batch, c.ipc * CLASSES)
+    batch = min(c.student.batch, c.ipc * CLASSES)
     per_image = 6 * multiply_adds(recipe.model, SHAPE, CLASSES)
     total = c.ipc * CLASSES
     work = {
         "a student's step": (found.step, per_image * total / math.ceil(total / batch)),
-        f"a refresh cycle (E {c.student_epochs}, Kc {c.checkpoints}, G {c.refresh_every})": (
+        f"a refresh cycle (E {c.student.epochs}, Kc {c.checkpoints}, G {c.refresh_every})": (
             found.cycle,
             distill_load(replace(recipe, distill=replace(c, rounds=c.refresh_every)), task).flops,
         ),
@@ -222,7 +222,7 @@ def main(argv: list[str] | None = None) -> None:
         said.insert(
             0,
             "**The run on a GPU is outstanding.** No CUDA device was at hand: this is the script's test on the CPU, "
-            f"with width {recipe.model.width}, IPC {recipe.distill.ipc} and E {recipe.distill.student_epochs}; its "
+            f"with width {recipe.model.width}, IPC {recipe.distill.ipc} and E {recipe.distill.student.epochs}; its "
             "figures say nothing about a GPU, nor about the recipe.",
         )
     images = 50_000 if on_gpu else 200

@@ -19,7 +19,7 @@ import numpy as np
 from children import Channel, Worker, peak_bytes
 from common import Table, gigabytes, options, parse, report
 
-from apmctl_core.config.recipe import DistillConfig, ModelConfig, TeacherConfig
+from apmctl_core.config import ApmConfig, ModelConfig, TeacherConfig
 from apmctl_core.data import Dataset, cache
 from apmctl_core.data.preprocessing import fit
 from apmctl_core.machine.runtime import resolve
@@ -78,7 +78,7 @@ def _phases(dataset: Dataset, values: dict[str, Any]) -> Iterator[Callable[[], d
         return {}
 
     def begun() -> dict[str, Any]:
-        config = DistillConfig(ipc=values["ipc"], rounds=0, image_lr=1.0)
+        config = ApmConfig(ipc=values["ipc"], rounds=0, image_lr=1.0)
         images, *_ = distill(dataset, made["pool"], config, **shared)
         return {"images": images.numel() * 4, "peak": peak_bytes()}
 

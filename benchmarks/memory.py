@@ -16,7 +16,7 @@ from children import Channel, Worker
 from common import Table, gigabytes, median, numbers, options, parse, report
 from subjects import Setting, serve_engine
 
-from apmctl_core.config.recipe import DataConfig, Recipe
+from apmctl_core.config import DataConfig, Recipe
 from apmctl_core.jobs.workload import Task, distill_load
 from apmctl_core.machine.segment import segment_length
 
@@ -65,7 +65,7 @@ def setting_of(
         "width": width,
         "ipc": ipc,
         "rounds": 100_000,
-        "student_epochs": args.epochs,
+        "student": {"epochs": args.epochs},
         "checkpoints": args.checkpoints,
         "refresh_every": 1,
         "batch": batch,

@@ -19,7 +19,7 @@ from common import Table, options, parse, report
 from subjects import Setting, noise, untrained
 from torch import Tensor, nn
 
-from apmctl_core.config.recipe import DistillConfig, ModelConfig
+from apmctl_core.config import ApmConfig, ModelConfig, TrainConfig
 from apmctl_core.data import Dataset
 from apmctl_core.data.sampling import stratified_sample
 from apmctl_core.machine.runtime import resolve
@@ -34,7 +34,7 @@ class Plain:
     """Algorithm 1 of APM. `segment` (0: whole) bounds the images of a round that are held at once."""
 
     def __init__(
-        self, dataset: Dataset, pool: TeacherPool, config: DistillConfig, stream: Stream, segment: int = 0
+        self, dataset: Dataset, pool: TeacherPool, config: ApmConfig, stream: Stream, segment: int = 0
     ) -> None:
         self.config = config
         self.pool = pool
@@ -83,18 +83,18 @@ class Plain:
             target = teacher(u)
         student = self._network(stream.at("weights").number)
         optimiser = torch.optim.SGD(
-            student.parameters(), lr=c.student_lr, momentum=c.student_momentum, weight_decay=c.student_weight_decay
+            student.parameters(), lr=c.student.lr, momentum=c.student.momentum, weight_decay=c.student.weight_decay
         )
         kept: list[nn.Module] = []
-        wanted = {round(i * c.student_epochs / c.checkpoints) for i in range(1, c.checkpoints + 1)}
-        for epoch in range(c.student_epochs):
-            if c.student_epochs > 1 and epoch == c.student_epochs // 2:
+        wanted = {round(i * c.student.epochs / c.checkpoints) for i in range(1, c.checkpoints + 1)}
+        for epoch in range(c.student.epochs):
+            if c.student.epochs > 1 and epoch == c.student.epochs // 2:
                 optimiser.param_groups[0]["lr"] *= 0.1
             rng = stream.at("epoch", epoch).generator()
             order = torch.randperm(len(u), generator=rng)
             draws = augment.draw(len(u), rng)
-            for start in range(0, len(u), c.student_batch):
-                step = slice(start, start + c.student_batch)
+            for start in range(0, len(u), c.student.batch):
+                step = slice(start, start + c.student.batch)
                 logits = student(augment.apply(u[order[step]], draws[step]))
                 loss = (logits - target[order[step]]).abs().mean()
                 optimiser.zero_grad()
@@ -123,9 +123,7 @@ class Plain:
         return u.grad
 
 
-def plain_images(
-    dataset: Dataset, pool: TeacherPool, config: DistillConfig, stream: Stream, segment: int = 0
-) -> Tensor:
+def plain_images(dataset: Dataset, pool: TeacherPool, config: ApmConfig, stream: Stream, segment: int = 0) -> Tensor:
     """The images (M, C, H, W) after all rounds of a configuration."""
     run = Plain(dataset, pool, config, stream, segment)
     for _ in range(math.ceil(config.rounds / config.refresh_every)):
@@ -167,8 +165,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=20, help="E, epochs of a student [%(default)s]")
     parser.add_argument("--cycles", type=int, default=4, help="refresh cycles [%(default)s]")
     args = parse(parser, argv, {"side": 8, "width": 8, "epochs": 6, "cycles": 2})
-    config = DistillConfig(
-        ipc=3, rounds=3 * args.cycles, student_epochs=args.epochs, checkpoints=3, image_lr=5.0, alpha=0.5
+    config = ApmConfig(
+        ipc=3, rounds=3 * args.cycles, student=TrainConfig(epochs=args.epochs), checkpoints=3, image_lr=5.0, alpha=0.5
     )
     model = ModelConfig(arch="convnet2", width=args.width)
     setting = Setting(shape=(3, args.side, args.side), classes=4, model=model, config=config)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from common import Table, in_turns, median, numbers, options, parse, report, words
 
-from apmctl_core.config.recipe import ModelConfig
+from apmctl_core.config import ModelConfig
 from apmctl_core.events import Event, Note
 from apmctl_core.machine.runtime import Runtime, autocast, resolve
 from apmctl_core.models.registry import build

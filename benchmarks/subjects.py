@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from children import Channel, Paced, peak_bytes
 
-from apmctl_core.config.recipe import DistillConfig, ModelConfig
+from apmctl_core.config import ApmConfig, ModelConfig, from_dict
 from apmctl_core.data import Dataset, Split, load
 from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.machine import memory
@@ -34,15 +34,15 @@ class Setting:
     shape: Shape
     classes: int
     model: ModelConfig
-    config: DistillConfig
+    config: ApmConfig
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Setting:
-        """A setting out of the plain values that a child is given: shape, classes, arch, width, and DistillConfig's."""
+        """A setting out of the plain values that a child is given: shape, classes, arch, width, and ApmConfig's."""
         rest = dict(values)
         shape, classes = tuple(rest.pop("shape")), rest.pop("classes")
         model = ModelConfig(arch=rest.pop("arch"), width=rest.pop("width"))
-        return cls(shape=shape, classes=classes, model=model, config=DistillConfig(**rest))
+        return cls(shape=shape, classes=classes, model=model, config=from_dict(ApmConfig, rest))
 
     @property
     def image_bytes(self) -> int:

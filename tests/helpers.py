@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from apmctl_core.config.recipe import ModelConfig
+from apmctl_core.config import ModelConfig
 from apmctl_core.data import Dataset, Split
 from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.machine.runtime import Runtime

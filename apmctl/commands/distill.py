@@ -15,7 +15,7 @@ from apmctl.results.made import Made, planned
 from apmctl.signature import takes
 
 if TYPE_CHECKING:
-    from apmctl_core.config.recipe import Recipe
+    from apmctl_core.config import Recipe
     from apmctl_core.jobs.pipeline import Session
 
 _PUSH_HELP = "Evaluate the finished set, and push it to the Hub with its accuracies."

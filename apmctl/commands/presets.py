@@ -12,7 +12,7 @@ from apmctl import options
 from apmctl.blocks import Block, Table
 from apmctl.output import Sink
 from apmctl.signature import takes
-from apmctl_core.config.recipe import to_dict
+from apmctl_core.config import to_dict
 
 _Recipe = Mapping[str, Any]
 
@@ -42,7 +42,7 @@ def _row(name: str, recipe: _Recipe) -> tuple[object, ...]:
         f"{model['arch']} x{model['width']}",
         f"{teachers['count']} x {teachers['epochs']} epochs",
         distill["rounds"],
-        distill["student_epochs"],
+        distill.get("student", {}).get("epochs", "-"),
         recipe["evaluate"]["epochs"],
     )
 

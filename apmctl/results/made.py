@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from apmctl.blocks import Block, Pairs, Table
 from apmctl.results import Document
 from apmctl.text import duration, label, reading, size
-from apmctl_core.config.recipe import to_dict
+from apmctl_core.config import to_dict
 from apmctl_core.errors import ArtifactError
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from apmctl_core.config import recipe as configs
+from apmctl_core import config as configs
 from apmctl_core.errors import ArtifactError
 from apmctl_core.storage import strict_json
 from apmctl_core.storage.files import DAMAGED_HINT, read_bounded
@@ -202,10 +201,7 @@ def migrate(values: dict[str, Any], schema: int) -> dict[str, Any]:
 
 def digest_at(schema: int, kind: str, config: dict[str, Any], inputs: dict[str, str]) -> str:
     """The id that an artifact of this schema version has."""
-    if schema == configs.SCHEMA_VERSION:
-        return configs.digest(kind, config, inputs)
-    text = configs.canonical_json({"kind": kind, "schema": schema, "config": config, "inputs": inputs})
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return configs.digest(kind, config, inputs, schema)
 
 
 class _Checker:

@@ -1,35 +1,39 @@
 """The configuration of a run: its fields, recipes, presets and the published table."""
 
-from __future__ import annotations
-
+from apmctl_core.config.identity import SCHEMA_VERSION, canonical_json, digest, subtree
 from apmctl_core.config.recipe import (
-    SCHEMA_VERSION,
+    METHODS,
+    ApmConfig,
     DataConfig,
     DistillConfig,
     EvalConfig,
     ModelConfig,
     Recipe,
     TeacherConfig,
-    canonical_json,
-    digest,
-    flag_of,
-    from_dict,
-    read_toml,
-    to_dict,
+    TrainConfig,
+    method_config,
 )
+from apmctl_core.config.schema import Config, Field, fields_of, from_dict, read_toml, to_dict
 
 __all__ = [
+    "METHODS",
     "SCHEMA_VERSION",
+    "ApmConfig",
+    "Config",
     "DataConfig",
     "DistillConfig",
     "EvalConfig",
+    "Field",
     "ModelConfig",
     "Recipe",
     "TeacherConfig",
+    "TrainConfig",
     "canonical_json",
     "digest",
-    "flag_of",
+    "fields_of",
     "from_dict",
+    "method_config",
     "read_toml",
+    "subtree",
     "to_dict",
 ]

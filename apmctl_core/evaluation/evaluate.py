@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apmctl_core.config.recipe import EvalConfig, ModelConfig
+from apmctl_core.config import EvalConfig, ModelConfig
 from apmctl_core.data import Dataset
 from apmctl_core.errors import NumericsError
 from apmctl_core.events import Emit, Progress, silent

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from apmctl_core.config.recipe import Recipe
+from apmctl_core.config import Recipe
 from apmctl_core.jobs.workload import Task
 from apmctl_core.models.registry import state_shapes
 from apmctl_core.stages.labelling import draws_of

@@ -26,7 +26,7 @@ from apmctl_core.artifacts.kinds.sets import load_set, save_set
 from apmctl_core.artifacts.manifest import Manifest
 from apmctl_core.artifacts.store import Store
 from apmctl_core.artifacts.workspace import Workspace
-from apmctl_core.config.recipe import DataConfig, ModelConfig, Recipe, to_dict
+from apmctl_core.config import ApmConfig, DataConfig, ModelConfig, Recipe, from_dict, to_dict
 from apmctl_core.data import Dataset
 from apmctl_core.data.preprocessing import fit
 from apmctl_core.data.sampling import stratified_sample
@@ -148,7 +148,7 @@ def relabel_set(
     recipe = recipe_of(source)
     fingerprint = source.manifest.data["fingerprint"]
     check_pool(teachers, replace(recipe, model=recipe_of(teachers).model), fingerprint)
-    recipe = replace(recipe, distill=replace(recipe.distill, committee=committee))
+    recipe = from_dict(Recipe, {"distill": {"committee": committee}}, recipe)
     config = {"committee": committee, "seed": recipe.seed, "precision": recipe.precision}
     inputs = {"data": fingerprint, "pool": teachers.id, "set": source.id}
     default = f"{source.name[:90]}-relabel"
@@ -332,6 +332,7 @@ def _make_pool(session: Session, recipe: Recipe, dataset: Dataset, work: _Work) 
 
 
 def _make_set(recipe: Recipe, dataset: Dataset, teachers: Artifact, work: _Work) -> Manifest:
+    assert isinstance(recipe.distill, ApmConfig)
     pool = load_pool(teachers, state_shapes)
     runtime = work.runtime(distill_load(recipe, task_of(dataset)))
     images, labels, metrics = distill(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from apmctl_core import data as datasets
-from apmctl_core.config.recipe import Recipe
+from apmctl_core.config import ApmConfig, Recipe
 from apmctl_core.data import Dataset
 from apmctl_core.jobs.pipeline import Session, check_ipc, load_data
 from apmctl_core.jobs.recipes import check_pool, pool_job, set_job, settle
@@ -111,8 +111,9 @@ def _steps(session: Session, recipe: Recipe, task: Task, command: str, pool_id: 
         seconds = _seconds(session, recipe, task, teacher_load(recipe, task), t.batch) * dearer
         steps.append(PlanStep("teachers", f"train {t.count} {network}, {t.epochs} epochs each", seconds))
     if command == "distill":
-        drawn = min(d.batch or d.ipc * task.num_classes, d.ipc * task.num_classes)
-        seconds = _seconds(session, recipe, task, distill_load(recipe, task), min(d.student_batch, drawn))
+        assert isinstance(d, ApmConfig)
+        drawn = d.drawn(task.num_classes)
+        seconds = _seconds(session, recipe, task, distill_load(recipe, task), min(d.student.batch, drawn))
         detail = f"{d.ipc * task.num_classes} images, {d.rounds} rounds on {drawn} of them"
         steps.append(PlanStep("distill", detail, seconds))
     return steps

@@ -12,9 +12,9 @@ import torch
 from apmctl_core import data as datasets
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.artifacts.manifest import is_name
-from apmctl_core.config import presets
-from apmctl_core.config.recipe import ModelConfig, Recipe, digest, from_dict, to_dict
+from apmctl_core.config import ModelConfig, Recipe, digest, from_dict, to_dict
 from apmctl_core.errors import ArtifactError, ConfigError, MismatchError
+from apmctl_core.jobs.settings import complete
 from apmctl_core.jobs.workload import Task, precision_of
 from apmctl_core.machine.runtime import Runtime
 from apmctl_core.models.registry import build
@@ -46,11 +46,11 @@ class Job:
 
 def settle(recipe: Recipe, shape: tuple[int, int, int], num_classes: int, runtime: Runtime) -> Recipe:
     """A recipe with depth, image rate and precision decided. Raises ConfigError for a network that does not fit."""
-    recipe = presets.complete(recipe, shape, num_classes)
+    recipe = complete(recipe, shape, num_classes)
     with torch.device("meta"):
         build(recipe.model, shape, num_classes)
     precision = precision_of(recipe, Task(shape, num_classes, 0, 0), runtime.device)
-    return replace(recipe, precision=precision, data=replace(recipe.data, dataset=data_name(recipe.data.dataset)))
+    return from_dict(Recipe, {"precision": precision, "data": {"dataset": data_name(recipe.data.dataset)}}, recipe)
 
 
 def data_name(dataset: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from apmctl_core.config.recipe import ModelConfig, Recipe
+from apmctl_core.config import ApmConfig, ModelConfig, Recipe
 from apmctl_core.data import Dataset
 from apmctl_core.machine import memory
 from apmctl_core.machine.runtime import Runtime, choose_precision
@@ -59,11 +59,12 @@ def teacher_load(recipe: Recipe, task: Task) -> Load:
 def distill_load(recipe: Recipe, task: Task) -> Load:
     """A distillation: students, then the images' rounds."""
     d = recipe.distill
+    assert isinstance(d, ApmConfig)
     total = d.ipc * task.num_classes
-    drawn = min(d.batch or total, total)
-    students = math.ceil(d.rounds / d.refresh_every) * d.student_epochs * drawn * _TRAIN
+    drawn = d.drawn(task.num_classes)
+    students = math.ceil(d.rounds / d.refresh_every) * d.student.epochs * drawn * _TRAIN
     pulls = d.rounds * drawn * (d.checkpoints * _PULL + _FORWARD + _PULL)
-    step = min(d.student_batch, drawn)
+    step = min(d.student.batch, drawn)
     # All images and their momentum; of the drawn ones the copies that a cycle works on.
     images = (2 * total + 4 * drawn) * math.prod(task.shape) * 4
     work = (students + pulls) * _multiply_adds(recipe, task)

@@ -8,7 +8,7 @@ import re
 import torch
 from torch import nn
 
-from apmctl_core.config.recipe import ModelConfig
+from apmctl_core.config import ModelConfig
 from apmctl_core.errors import ConfigError
 from apmctl_core.models.convnet import ConvNet
 

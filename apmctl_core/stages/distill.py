@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from apmctl_core.config.recipe import DistillConfig
+from apmctl_core.config import ApmConfig
 from apmctl_core.data import Dataset
 from apmctl_core.data.sampling import stratified_sample
 from apmctl_core.errors import ConfigError, Interrupted, NumericsError
@@ -46,7 +46,7 @@ class _Images:
 def distill(
     dataset: Dataset,
     pool: TeacherPool,
-    config: DistillConfig,
+    config: ApmConfig,
     *,
     stream: Stream,
     runtime: Runtime,
@@ -87,7 +87,7 @@ class _Work:
         self,
         dataset: Dataset,
         pool: TeacherPool,
-        config: DistillConfig,
+        config: ApmConfig,
         stream: Stream,
         runtime: Runtime,
         precision: str,
@@ -98,7 +98,7 @@ class _Work:
         self._runtime = runtime
         self._precision = precision
         self._build = functools.partial(build, pool.model, dataset.shape, dataset.num_classes)
-        self._trainer = Trainer(self._build(0), match_logits, runtime, precision, batch=config.student_batch)
+        self._trainer = Trainer(self._build(0), match_logits, runtime, precision, batch=config.student.batch)
         self._predict = Predictor(self._build(0), runtime, precision)
         self._matcher = Matcher(self._build(0), config.objective, config.alpha, runtime, precision)
 
@@ -162,13 +162,13 @@ class _Work:
         c = self._config
         source = TensorSource(u, self._teach(u, teacher))
         schedule = Schedule(
-            epochs=c.student_epochs,
-            lr=c.student_lr,
-            momentum=c.student_momentum,
-            weight_decay=c.student_weight_decay,
-            batch=c.student_batch,
+            epochs=c.student.epochs,
+            lr=c.student.lr,
+            momentum=c.student.momentum,
+            weight_decay=c.student.weight_decay,
+            batch=c.student.batch,
         )
-        wanted = {round(i * c.student_epochs / c.checkpoints) for i in range(1, c.checkpoints + 1)}
+        wanted = {round(i * c.student.epochs / c.checkpoints) for i in range(1, c.checkpoints + 1)}
         checkpoints: list[State] = []
         last = torch.zeros(())
 
@@ -210,7 +210,7 @@ class _Work:
         )
 
 
-def _pack(state: _Images, config: DistillConfig) -> Snapshot:
+def _pack(state: _Images, config: ApmConfig) -> Snapshot:
     done = min(state.cycle * config.refresh_every, config.rounds)
     tensors = {"images": state.images, "momentum": state.momentum, "labels": state.labels}
     progress = {"done": done, "total": config.rounds, "unit": "round"}

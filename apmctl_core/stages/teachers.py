@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from apmctl_core.config.recipe import ModelConfig, TeacherConfig
+from apmctl_core.config import ModelConfig, TeacherConfig
 from apmctl_core.data import Dataset
 from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.errors import Interrupted, NumericsError

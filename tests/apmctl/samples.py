@@ -9,7 +9,7 @@ from typing import Any
 from apmctl_core.artifacts import manifest as manifests
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.artifacts.store import Store
-from apmctl_core.config.recipe import DataConfig, Recipe, to_dict
+from apmctl_core.config import DataConfig, Recipe, to_dict
 
 DATA = {"dataset": "digits", "fingerprint": "f" * 16, "classes": ["0", "1"], "shape": [1, 8, 8]}
 ROW: dict[str, Any] = {

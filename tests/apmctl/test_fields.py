@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,17 @@ from typer.testing import CliRunner
 from apmctl import fields
 from apmctl.fields import Settings, Table
 from apmctl.signature import takes
-from apmctl_core.config.recipe import DataConfig, DistillConfig, EvalConfig, ModelConfig, Recipe, TeacherConfig, flag_of
+from apmctl_core.config import (
+    ApmConfig,
+    DataConfig,
+    EvalConfig,
+    Field,
+    ModelConfig,
+    Recipe,
+    TeacherConfig,
+    TrainConfig,
+    fields_of,
+)
 from apmctl_core.errors import ConfigError
 
 from .conftest import Answer
@@ -38,26 +46,22 @@ def _given(tables: tuple[Table, ...], *arguments: str) -> Settings:
     return seen[0]
 
 
-def _sample(kind: Any, f: dataclasses.Field[Any]) -> Any:
-    """A value that the field takes, and that is not its default."""
-    if f.metadata["choices"]:
-        return f.metadata["choices"][-1]
-    if f.name == "arch":
-        return "convnet2"
-    return {int: 7, float: 0.25, bool: True}[next(k for k in (bool, int, float) if k in (kind, *typing.get_args(kind)))]
+def _sample(f: Field) -> Any:
+    """A value that the option of the field takes."""
+    return f.choices[-1] if f.choices else {int: 7, float: 0.25, bool: True, str: "convnet2"}[f.type]
 
 
 _ALL = [(tables, table, f) for tables in (fields.TEACHERS, fields.DISTILL) for table in tables for f in table.fields()]
 
 
 @pytest.mark.parametrize(("tables", "table", "f"), _ALL, ids=lambda v: getattr(v, "name", ""))
-def test_every_field_has_a_flag_that_sets_it(
-    tables: tuple[Table, ...], table: Table, f: dataclasses.Field[Any]
-) -> None:
-    value = _sample(typing.get_type_hints(table.config)[f.name], f)
-    flag = "--" + table.prefix + flag_of(f).removeprefix("--")
+def test_every_field_has_a_flag_that_sets_it(tables: tuple[Table, ...], table: Table, f: Field) -> None:
+    value, flag = _sample(f), table.flag(f)
     flags = _given(tables, *([flag] if value is True else [flag, str(value)])).flags
-    assert (flags[table.name] if table.name else flags) == {f.name: value}
+    for name in table.path.split(".") if table.path else ():
+        assert list(flags) == [name]
+        flags = flags[name]
+    assert flags == {f.name: value}
 
 
 def test_teachers_and_distill_have_all_fields_of_their_tables() -> None:
@@ -65,11 +69,12 @@ def test_teachers_and_distill_have_all_fields_of_their_tables() -> None:
         return {f.name for table in tables if table.config is config for f in table.fields()}
 
     def all_of(config: type) -> set[str]:
-        return {f.name for f in dataclasses.fields(config) if f.metadata}
+        return {f.name for f in fields_of(config).values() if f.help}
 
     for config in (DataConfig, ModelConfig, TeacherConfig, Recipe):
         assert names(fields.TEACHERS, config) == names(fields.DISTILL, config) == all_of(config)
-    assert names(fields.DISTILL, DistillConfig) == all_of(DistillConfig)
+    assert names(fields.DISTILL, ApmConfig) == all_of(ApmConfig)
+    assert names(fields.DISTILL, TrainConfig) == all_of(TrainConfig)
     assert names(fields.EVALUATE, EvalConfig) == all_of(EvalConfig)
 
 
@@ -114,7 +119,7 @@ def test_flags_stand_over_the_file_and_the_file_over_the_preset(tmp_path: Path) 
     recipe, origin = settings.recipe(None)
     preset = Settings(preset="digits-ipc1", config=None, flags={}).recipe(None)[0]
     assert (recipe.distill.rounds, recipe.distill.alpha, recipe.seed) == (12, 0.75, 5)
-    assert recipe.distill.student_epochs == preset.distill.student_epochs
+    assert recipe.teachers == preset.teachers
     assert recipe.data.dataset == "digits"
     assert "digits-ipc1" in origin
 
@@ -124,7 +129,7 @@ def test_flags_stand_over_the_file_and_the_file_over_the_preset(tmp_path: Path) 
     [
         ("[distill]\nround = 3\n", "distill.round"),
         ("[distil]\nrounds = 3\n", "distil"),
-        ("[distill]\nrounds = 'three'\n", "distill.rounds"),
+        ("[distill]\nrounds = 'three'\n", "--rounds"),
         ("[distill]\nrounds = -1\n", "--rounds"),
         ("not toml at all", "TOML"),
     ],

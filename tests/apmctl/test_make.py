@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from apmctl_core.artifacts.artifact import Artifact
-from apmctl_core.config.recipe import Recipe
+from apmctl_core.config import Recipe
 from apmctl_core.errors import DataError
 from apmctl_core.events import Note, Progress
 from apmctl_core.jobs import pipeline, planning
@@ -266,10 +266,10 @@ def test_a_dry_run_shows_the_plan_and_does_nothing(cli: Cli, engine: Engine, mon
     assert (document["command"], document["dry_run"], document["id"]) == ("distill", True, None)
     assert document["steps"][0] == {"name": "teachers", "detail": "train 4", "seconds": 60.0}
     assert (document["seconds"], document["memory_bytes"]) == (90.0, 10**9)
-    assert document["recipe"]["distill"]["student_lr"] == 0.04
+    assert document["recipe"]["distill"]["student"]["lr"] == 0.04
     assert [step["name"] for step in document["steps"]] == ["teachers", "distill"]
     text = cli(*arguments).out
-    for part in ("distill.student_lr", "0.04", "train 4", "about 1:00 min", "about 1:30 min and 1.0 GB"):
+    for part in ("distill.student.lr", "0.04", "train 4", "about 1:00 min", "about 1:30 min and 1.0 GB"):
         assert part in text
     assert cli(*arguments, "--quiet").out == ""
     assert engine.calls == []

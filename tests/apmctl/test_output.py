@@ -17,7 +17,7 @@ from apmctl.blocks import Block, Pairs, Table, as_text, on_terminal
 from apmctl.errors import Failure
 from apmctl.output import Sink, plain, to_json
 from apmctl.text import clean, duration, size
-from apmctl_core.config.recipe import DistillConfig
+from apmctl_core.config import ApmConfig
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def test_json_has_no_numbers_that_are_not_finite() -> None:
 
 
 def test_json_takes_paths_dataclasses_and_any_mapping() -> None:
-    document = plain({"path": Path("/a/b"), "config": DistillConfig(ipc=3), "map": MappingProxyType({1: "x"})})
+    document = plain({"path": Path("/a/b"), "config": ApmConfig(ipc=3), "map": MappingProxyType({1: "x"})})
     assert document["path"] == "/a/b"
     assert document["config"]["ipc"] == 3
     assert document["map"] == {"1": "x"}

@@ -6,13 +6,13 @@ import pytest
 import torch
 from plain import Plain, plain_images
 
-from apmctl_core.config.recipe import DistillConfig
+from apmctl_core.config import ApmConfig, TrainConfig
 from apmctl_core.seeding import Stream
 from apmctl_core.stages.distill import distill
 from tests.helpers import runtime, toy_dataset, toy_pool
 
-CONFIG = DistillConfig(
-    ipc=4, rounds=8, student_epochs=6, checkpoints=3, refresh_every=3, image_lr=2.0, alpha=0.5, student_batch=5
+CONFIG = ApmConfig(
+    ipc=4, rounds=8, student=TrainConfig(epochs=6, batch=5), checkpoints=3, refresh_every=3, image_lr=2.0, alpha=0.5
 )
 CASES = {
     "as it is": {},
@@ -22,7 +22,7 @@ CASES = {
     "augmented images": {"augment_images": True},
     "noise": {"init": "noise"},
     "one checkpoint": {"checkpoints": 1},
-    "one step an epoch": {"student_batch": 256},
+    "one step an epoch": {"student": replace(CONFIG.student, batch=256)},
 }
 
 
@@ -48,7 +48,10 @@ def test_segments_do_not_change_the_plain_algorithm():
     torch.testing.assert_close(parts, whole, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("change", [{"student_lr": 0.05}, {"alpha": 0.4}, {"image_momentum": 0.4}, {"checkpoints": 2}])
+@pytest.mark.parametrize(
+    "change",
+    [{"student": replace(CONFIG.student, lr=0.05)}, {"alpha": 0.4}, {"image_momentum": 0.4}, {"checkpoints": 2}],
+)
 def test_the_comparison_sees_a_setting_that_one_side_does_not_follow(change):
     fast, _ = both(CONFIG)
     _, plain = both(replace(CONFIG, **change))

@@ -130,7 +130,8 @@ def test_eval_under_a_threshold_exits_with_1(made):
 def test_a_dry_run_prints_the_published_settings_and_makes_nothing(shell):
     plan = shell.json("distill", "cifar100", "--ipc", "50", "--segment", "100", "--dry-run")
     d, teachers = plan["recipe"]["distill"], plan["recipe"]["teachers"]
-    assert (d["image_lr"], d["student_lr"], d["student_epochs"], d["rounds"], d["batch"]) == (1, 0.04, 250, 2500, 2500)
+    assert (d["image_lr"], d["student"]["lr"], d["student"]["epochs"]) == (1, 0.04, 250)
+    assert (d["rounds"], d["batch"]) == (2500, 2500)
     assert (d["checkpoints"], d["refresh_every"], d["alpha"]) == (5, 3, 0.1)
     assert plan["recipe"]["evaluate"]["epochs"] == 1000
     assert teachers["count"] == 10

@@ -9,7 +9,7 @@ from typing import overload
 from apmctl_core.artifacts import manifest as manifests
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.artifacts.kinds.spaces import load_preprocessing, save_preprocessing
-from apmctl_core.config.recipe import ModelConfig, from_dict
+from apmctl_core.config import ModelConfig, from_dict
 from apmctl_core.errors import ArtifactError, ConfigError, MismatchError
 from apmctl_core.storage import tensors as io
 from apmctl_core.storage.files import DAMAGED_HINT

@@ -78,7 +78,7 @@ def teacher_state(seed: int) -> Any:
 
 def put_pool(store: Store, name: str = "demo", seed: int = 0, count: int = 3) -> Artifact:
     from apmctl_core.artifacts.kinds.pools import save_pool
-    from apmctl_core.config.recipe import ModelConfig
+    from apmctl_core.config import ModelConfig
     from apmctl_core.values import TeacherPool
 
     made = make_draft("pool", name, seed)

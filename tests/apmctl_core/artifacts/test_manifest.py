@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from apmctl_core import config
 from apmctl_core.artifacts import FileEntry, Manifest, manifest
-from apmctl_core.config import recipe as config
 from apmctl_core.errors import ArtifactError
 
 Make = Callable[..., Manifest]
@@ -160,14 +160,17 @@ def test_a_newer_schema_is_refused_by_name_before_anything_else() -> None:
 def test_an_older_schema_is_migrated_in_memory(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     old = dict(values)
     old["label"] = old.pop("name")
-    monkeypatch.setattr(config, "SCHEMA_VERSION", 2)
-    monkeypatch.setitem(manifest.MIGRATIONS, 1, lambda v: {("name" if k == "label" else k): x for k, x in v.items()})
+    newest = config.SCHEMA_VERSION
+    monkeypatch.setattr(config, "SCHEMA_VERSION", newest + 1)
+    monkeypatch.setitem(
+        manifest.MIGRATIONS, newest, lambda v: {("name" if k == "label" else k): x for k, x in v.items()}
+    )
     found = loads(old)
-    assert (found.name, found.schema, found.id) == (values["name"], 2, values["id"])
+    assert (found.name, found.schema, found.id) == (values["name"], newest + 1, values["id"])
 
 
 def test_an_older_schema_without_migration_is_refused(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "SCHEMA_VERSION", 2)
+    monkeypatch.setattr(config, "SCHEMA_VERSION", config.SCHEMA_VERSION + 1)
     with pytest.raises(ArtifactError, match="no longer read"):
         loads(values)
 

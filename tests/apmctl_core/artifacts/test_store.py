@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from apmctl_core import config
 from apmctl_core.artifacts import Artifact, Damaged, Manifest, Run, Store, open_artifact, require_space
-from apmctl_core.config import recipe as config
 from apmctl_core.errors import ArtifactError, StoreError
 from apmctl_core.events import Note
 from tests.apmctl_core.artifacts.artifact_samples import tree

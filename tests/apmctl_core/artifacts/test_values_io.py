@@ -19,7 +19,7 @@ from apmctl_core.artifacts.kinds.reports import load_report, save_report
 from apmctl_core.artifacts.kinds.sets import check_structure, load_set, save_set
 from apmctl_core.artifacts.kinds.spaces import load_preprocessing, save_preprocessing
 from apmctl_core.artifacts.verify import require_sound, verify
-from apmctl_core.config.recipe import ModelConfig
+from apmctl_core.config import ModelConfig
 from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.errors import ArtifactError, MismatchError, NumericsError
 from apmctl_core.formats.preview import MAX_CLASSES, chosen_classes, preview_png

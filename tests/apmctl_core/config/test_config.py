@@ -2,12 +2,13 @@ import dataclasses
 
 import pytest
 
-from apmctl_core.config.recipe import (
+from apmctl_core.config import (
+    ApmConfig,
     DataConfig,
-    DistillConfig,
     EvalConfig,
     Recipe,
     TeacherConfig,
+    TrainConfig,
     digest,
     from_dict,
     read_toml,
@@ -46,26 +47,26 @@ def test_what_a_recipe_does_not_know_is_refused_by_name(values, named):
 
 
 @pytest.mark.parametrize(
-    ("make", "flag"),
+    ("make", "path"),
     [
-        (lambda: DistillConfig(ipc=0), "--ipc"),
-        (lambda: DistillConfig(objective="cubic"), "--objective"),
-        (lambda: DistillConfig(image_momentum=1.5), "--image-momentum"),
-        (lambda: DistillConfig(alpha=float("nan")), "--alpha"),
-        (lambda: DistillConfig(checkpoints=6, student_epochs=5), "--checkpoints"),
-        (lambda: TeacherConfig(count=0), "--count"),
-        (lambda: EvalConfig(labels=("mild",)), "--labels"),
+        (lambda: ApmConfig(ipc=0), "`distill.ipc`"),
+        (lambda: ApmConfig(objective="cubic"), "`distill.objective`"),
+        (lambda: ApmConfig(image_momentum=1.5), "`distill.image_momentum`"),
+        (lambda: ApmConfig(alpha=float("nan")), "`distill.alpha`"),
+        (lambda: ApmConfig(checkpoints=6, student=TrainConfig(epochs=5)), "`distill.checkpoints`"),
+        (lambda: TeacherConfig(count=0), "`teachers.count`"),
+        (lambda: EvalConfig(labels=("mild",)), "`evaluate.labels`"),
     ],
 )
-def test_values_out_of_bounds_are_refused_by_their_flag(make, flag):
-    with pytest.raises(ConfigError, match=flag):
+def test_values_out_of_bounds_are_refused_by_their_path(make, path):
+    with pytest.raises(ConfigError, match=path):
         make()
 
 
 def test_an_integer_is_taken_for_a_float_but_not_the_other_way_round():
-    assert from_dict(DistillConfig, {"alpha": 1}).alpha == 1.0
+    assert from_dict(ApmConfig, {"alpha": 1}).alpha == 1.0
     with pytest.raises(ConfigError, match="ipc"):
-        from_dict(DistillConfig, {"ipc": 1.0})
+        from_dict(ApmConfig, {"ipc": 1.0})
 
 
 def test_values_over_a_base_change_only_what_they_name():

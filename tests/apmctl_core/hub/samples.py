@@ -10,7 +10,7 @@ from apmctl_core.artifacts import Artifact, Manifest, Store, draft
 from apmctl_core.artifacts.kinds.pools import save_pool
 from apmctl_core.artifacts.kinds.reports import save_report
 from apmctl_core.artifacts.kinds.sets import save_set
-from apmctl_core.config.recipe import DataConfig, DistillConfig, ModelConfig, Recipe, to_dict
+from apmctl_core.config import ApmConfig, DataConfig, ModelConfig, Recipe, to_dict
 from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.formats.preview import preview_png
 from apmctl_core.models.registry import build
@@ -19,7 +19,7 @@ from apmctl_core.values import Baseline, DistilledSet, TeacherPool
 SHAPE = (1, 8, 8)
 CLASSES = tuple(str(digit) for digit in range(10))
 MODEL = ModelConfig(arch="convnet1", width=4)
-RECIPE = to_dict(Recipe(data=DataConfig(dataset="digits"), model=MODEL, distill=DistillConfig(ipc=1), precision="fp32"))
+RECIPE = to_dict(Recipe(data=DataConfig(dataset="digits"), model=MODEL, distill=ApmConfig(ipc=1), precision="fp32"))
 
 
 def draft_of(kind: str, name: str, salt: int = 0, **changes: Any) -> Manifest:

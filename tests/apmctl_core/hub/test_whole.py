@@ -26,8 +26,8 @@ count = 1
 epochs = 2
 [distill]
 rounds = 3
-student_epochs = 5
 checkpoints = 1
+student.epochs = 5
 [evaluate]
 epochs = 5
 repeats = 1

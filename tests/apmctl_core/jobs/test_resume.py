@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from apmctl_core.artifacts import Store
-from apmctl_core.config.recipe import DataConfig, DistillConfig, EvalConfig, ModelConfig, Recipe, TeacherConfig
+from apmctl_core.config import ApmConfig, DataConfig, EvalConfig, ModelConfig, Recipe, TeacherConfig, TrainConfig
 from apmctl_core.errors import ArtifactError, Interrupted, NumericsError, StoreError
 from apmctl_core.events import Emit, Event, Note, silent
 from apmctl_core.jobs import footprint
@@ -32,7 +32,7 @@ RECIPE = Recipe(
     data=DataConfig(dataset="digits"),
     model=ModelConfig(arch="convnet2", width=8),
     teachers=TeacherConfig(count=2, epochs=2),
-    distill=DistillConfig(ipc=1, rounds=12, student_epochs=4, checkpoints=2, image_lr=1.0, committee="mean"),
+    distill=ApmConfig(ipc=1, rounds=12, student=TrainConfig(epochs=4), checkpoints=2, image_lr=1.0, committee="mean"),
     evaluate=EvalConfig(epochs=2, repeats=2),
     precision="fp32",
 )

@@ -8,7 +8,7 @@ import textwrap
 import pytest
 import torch
 
-from apmctl_core.config.recipe import DistillConfig, EvalConfig, TeacherConfig
+from apmctl_core.config import ApmConfig, EvalConfig, TeacherConfig, TrainConfig
 from apmctl_core.errors import ConfigError, MemoryExhaustedError
 from apmctl_core.evaluation.evaluate import evaluate
 from apmctl_core.machine import memory
@@ -24,7 +24,9 @@ from tests.helpers import MODEL, runtime, standard, toy_dataset, toy_pool
 CPU = torch.device("cpu")
 # How torch's allocator on the CPU words it.
 NO_MEMORY = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried ..."
-CONFIG = DistillConfig(ipc=2, rounds=4, student_epochs=4, checkpoints=2, refresh_every=2, image_lr=0.5, alpha=0.5)
+CONFIG = ApmConfig(
+    ipc=2, rounds=4, student=TrainConfig(epochs=4), checkpoints=2, refresh_every=2, image_lr=0.5, alpha=0.5
+)
 LOAD = Load(flops=1e9, step_flops=1e6, images=100, image_bytes=1e6, fixed_bytes=20e6)
 
 
@@ -295,7 +297,7 @@ def test_epochs_that_are_done_stay_done_when_memory_runs_out(monkeypatch):
 REAL = """
 import resource, torch
 from apmctl_core.machine import memory
-from apmctl_core.config.recipe import ModelConfig
+from apmctl_core.config import ModelConfig
 from apmctl_core.models.registry import build
 from apmctl_core.training.examples import TensorSource
 from apmctl_core.machine.runtime import Runtime

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from apmctl_core.config.recipe import DistillConfig, EvalConfig, TeacherConfig
+from apmctl_core.config import ApmConfig, EvalConfig, TeacherConfig, TrainConfig
 from apmctl_core.errors import DataError, Interrupted, NumericsError
 from apmctl_core.evaluation.evaluate import evaluate
 from apmctl_core.seeding import Stream
@@ -17,7 +17,9 @@ from apmctl_core.training.checkpoint import Snapshot
 from apmctl_core.values import DistilledSet
 from tests.helpers import MODEL, runtime, standard, toy_dataset, toy_pool
 
-CONFIG = DistillConfig(ipc=2, rounds=7, student_epochs=6, checkpoints=3, refresh_every=3, image_lr=0.5, alpha=0.5)
+CONFIG = ApmConfig(
+    ipc=2, rounds=7, student=TrainConfig(epochs=6), checkpoints=3, refresh_every=3, image_lr=0.5, alpha=0.5
+)
 
 
 class Memory:

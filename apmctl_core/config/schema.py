@@ -1,0 +1,175 @@
+"""The kit of the configuration: a field's type, bounds, choices and help are declared once, in its annotation.
+
+msgspec decides what a field takes: it imports in a fifth of pydantic's time (docs/log.md). The texts of the errors are
+ours, since they name the path of a field and what it takes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import sys
+import tomllib
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
+
+from apmctl_core.errors import ConfigError
+
+FINITE = sys.float_info.max  # the bound of a number that has no other one
+_WORDS = {int: "a whole number", float: "a finite number", str: "a string", bool: "true or false"}
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a config class: `type` is that of one value, `many` says that it takes a list of them."""
+
+    name: str
+    annotation: Any
+    default: Any  # dataclasses.MISSING where a value must be given
+    type: Any
+    many: bool
+    choices: tuple[str, ...]
+    low: float | None
+    high: float | None
+    help: str
+
+    def read(self, value: Any, base: Any, path: str) -> Any:
+        """A plain value as the field holds it. Raises ConfigError where the field does not take it."""
+        if isinstance(self.type, type) and issubclass(self.type, Config):
+            return value if isinstance(value, self.type) else from_dict(self.type, value, base, path)
+        try:
+            return msgspec.convert(value, self.annotation)
+        except msgspec.ValidationError as e:
+            raise self._refusal(value, path) from e
+
+    def _refusal(self, value: Any, path: str) -> ConfigError:
+        if self.many and not isinstance(value, (list, tuple)):
+            return ConfigError(f"`{path}` must be a list, got {value!r}", self._range())
+        for item in value if self.many else (value,):
+            if self.choices and item not in self.choices:
+                return ConfigError(f"`{path}` cannot be {item!r}", self._range())
+            is_number = isinstance(item, (int, self.type)) and not isinstance(item, bool)
+            if is_number and self.low is not None and not item >= self.low:
+                return ConfigError(f"`{path}` must be at least {self.low:g}, got {item:g}", self._range())
+            if is_number and self.high not in (None, FINITE) and item > self.high:
+                return ConfigError(f"`{path}` must be at most {self.high:g}, got {item:g}", self._range())
+        return ConfigError(f"`{path}` must be {_WORDS[self.type]}, got {value!r}", self._range())
+
+    def _range(self) -> str:
+        if self.choices:
+            return f"choose one of: {', '.join(self.choices)}"
+        bounds = f" from {self.low:g}" if self.low is not None else ""
+        return f"give {_WORDS[self.type]}{bounds}" + (f" to {self.high:g}" if self.high not in (None, FINITE) else "")
+
+
+class Config:
+    """Base of the config classes, which are frozen, keyword-only dataclasses: every value is checked when it is set."""
+
+    path: ClassVar[str] = ""  # where an instance stands in a recipe, for the texts of errors
+
+    def __post_init__(self) -> None:
+        for field in fields_of(type(self)).values():
+            value = field.read(getattr(self, field.name), None, _join(self.path, field.name))
+            object.__setattr__(self, field.name, value)
+
+    @classmethod
+    def variant(cls, values: dict[str, Any], base: Any) -> type[Config]:  # noqa: ARG003
+        """The class that `values` over `base` are an instance of."""
+        return cls if base is None else type(base)
+
+
+T = TypeVar("T", bound=Config)
+
+
+def fields_of(cls: type[Config]) -> dict[str, Field]:
+    """The fields of a config class by name."""
+    return _fields_of(cls)  # type: ignore[arg-type]  # mypy takes the hash of instances for that of the class
+
+
+@functools.cache
+def _fields_of(cls: Any) -> dict[str, Field]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {f.name: _field(f, hints[f.name]) for f in dataclasses.fields(cls)}
+
+
+def _field(f: dataclasses.Field[Any], annotation: Any) -> Field:
+    kind, metas, many = _parts(annotation)
+    choices = typing.get_args(kind)
+    default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+
+    def declared(name: str) -> Any:
+        return next((value for m in metas if (value := getattr(m, name)) is not None), None)
+
+    low, high, help = declared("ge"), declared("le"), declared("description") or ""
+    return Field(f.name, annotation, default, str if choices else kind, many, choices, low, high, help)
+
+
+def _parts(annotation: Any) -> tuple[Any, tuple[msgspec.Meta, ...], bool]:
+    """The type of one value, what is declared of it, and whether there are several."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return _parts(next(arg for arg in args if arg is not type(None)))
+    if origin is typing.Annotated:
+        kind, metas, many = _parts(args[0])
+        return kind, metas + args[1:], many
+    if origin is tuple:
+        return *_parts(args[0])[:2], True
+    return annotation, (), False
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """A config as nested plain values; fields that are None are left out, since TOML has no null."""
+    values = {name: getattr(config, name) for name in fields_of(type(config))}
+    return {name: _plain(value) for name, value in values.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Config):
+        return to_dict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def from_dict(cls: type[T], values: Any, base: T | None = None, path: str = "") -> T:
+    """A config from nested plain values, over `base` or the defaults.
+
+    Raises ConfigError for an unknown field, a value of the wrong type or one out of bounds.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"[{path}] must be a table, got {values!r}", f"write the fields below a line [{path}]")
+    kind = cls.variant(values, base)
+    fields = fields_of(kind)
+    kept = {name: getattr(base, name) for name in fields if hasattr(base, name)}
+    changes = {}
+    for name, value in values.items():
+        if name not in fields:
+            raise ConfigError(f"unknown field `{_join(path, name)}`", _nearest(name, fields, path))
+        changes[name] = fields[name].read(value, kept.get(name), _join(path, name))
+    for name, field in fields.items():
+        if field.default is dataclasses.MISSING and name not in kept | changes:
+            raise ConfigError(f"`{_join(path, name)}` is missing")
+    return typing.cast(T, kind(**(kept | changes)))
+
+
+def _nearest(name: str, fields: dict[str, Field], path: str) -> str:
+    near = difflib.get_close_matches(str(name), fields, 1)
+    return f"did you mean `{_join(path, near[0])}`?" if near else f"known here: {', '.join(fields)}"
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a configuration file. Raises ConfigError where it cannot be read or parsed."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"cannot read {path}: {e}", "give the path of a TOML file") from e
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError(f"{path} is not TOML: {e}", "`presets NAME` prints a file to start from") from e

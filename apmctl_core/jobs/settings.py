@@ -1,0 +1,94 @@
+"""From a data set, a preset, a file and flags to a recipe, and to one with nothing left open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from apmctl_core.config import Recipe, from_dict
+from apmctl_core.config.presets import preset, recipe_for
+from apmctl_core.config.table import nearest
+from apmctl_core.data.spec import KNOWN
+from apmctl_core.errors import ConfigError
+
+
+def resolve(
+    dataset: str | None,
+    *,
+    preset_name: str | None = None,
+    toml: dict[str, Any] | None = None,
+    flags: dict[str, Any] | None = None,
+) -> tuple[Recipe, str]:
+    """A recipe from a preset, a configuration file and flags, in that order of precedence, and where it began.
+
+    `toml` and `flags` are nested like `to_dict(Recipe)`. Where the batch or the IPC is changed and the image learning
+    rate is not given, the rate scales with B. Raises ConfigError for what makes no sense.
+    """
+    toml, flags = dict(toml or {}), flags or {}
+    named = toml.pop("preset", None)
+    preset_name = preset_name or named
+    if preset_name is not None and not isinstance(preset_name, str):
+        raise ConfigError(f"preset must be a name, got {preset_name!r}", "`presets` lists them")
+    toml, dataset = _with_dataset(toml, dataset)
+    if preset_name:
+        base, origin = preset(preset_name), f"preset {preset_name}"
+        if dataset and dataset != base.data.dataset:
+            base, origin = _moved(base, dataset), f"preset {preset_name} on {dataset}"
+    elif dataset:
+        ipc = _given(toml, flags, "distill", "ipc")
+        base, origin = recipe_for(dataset, ipc if isinstance(ipc, int) else None)
+    else:
+        raise ConfigError("no data set is named", "name one, e.g. digits, or a preset")
+    return _layered(_layered(base, toml), flags), origin
+
+
+def _with_dataset(toml: dict[str, Any], dataset: str | None) -> tuple[dict[str, Any], str | None]:
+    """A file's tables and the data set: that of the command line, which stands over the file's, or the file's."""
+    data = toml.get("data", {})
+    if not isinstance(data, dict):
+        raise ConfigError("[data] must be a table", 'write dataset = "..." below a line [data]')
+    if dataset is None:
+        found = data.get("dataset")
+        return toml, found if isinstance(found, str) else None
+    return {**toml, "data": {**data, "dataset": dataset}}, dataset
+
+
+def _layered(base: Recipe, values: dict[str, Any]) -> Recipe:
+    """`values` over a recipe; where they change B and say nothing of the images' rate, it keeps its step an image."""
+    recipe = from_dict(Recipe, values, base)
+    rate = base.distill.image_lr
+    if rate is None or "image_lr" in values.get("distill", {}) or recipe.data.dataset not in KNOWN:
+        return recipe
+    classes = KNOWN[recipe.data.dataset].num_classes
+    before, after = (config.drawn(classes) for config in (base.distill, recipe.distill))
+    if before == after:
+        return recipe
+    return replace(recipe, distill=replace(recipe.distill, image_lr=round(rate * after / before, 12)))
+
+
+def _moved(base: Recipe, dataset: str) -> Recipe:
+    """A preset on another data set: its image size may be another one, and so its network."""
+    return replace(base, data=replace(base.data, dataset=dataset), distill=replace(base.distill, image_lr=None))
+
+
+def _given(toml: dict[str, Any], flags: dict[str, Any], table: str, name: str) -> Any:
+    for values in (flags, toml):
+        inner = values.get(table)
+        if isinstance(inner, dict) and name in inner:
+            return inner[name]
+    return None
+
+
+def complete(recipe: Recipe, shape: tuple[int, int, int], num_classes: int) -> Recipe:
+    """The recipe with nothing left open: the depth of the network by the image size, the image rate by B.
+
+    The step per image comes from the nearest published row of the data set (METHOD: the step per image is lr / B).
+    """
+    model, distill = recipe.model, recipe.distill
+    if model.arch == "auto":
+        depth = min(6, max(1, min(shape[1:]).bit_length() - 3))
+        model = replace(model, arch=f"convnet{depth}")
+    if distill.image_lr is None:
+        step = nearest(recipe.data.dataset, distill.ipc).step
+        distill = replace(distill, image_lr=round(step * distill.drawn(num_classes), 12))
+    return replace(recipe, model=model, distill=distill)

@@ -1,0 +1,68 @@
+import pytest
+
+from apmctl_core.config import to_dict
+from apmctl_core.config.presets import preset
+from apmctl_core.errors import ConfigError
+from apmctl_core.jobs.settings import complete, resolve
+
+CIFAR = (3, 32, 32)
+
+
+def test_the_image_rate_scales_with_b_outside_the_table():
+    # From CIFAR-10 IPC 50: 1/500 an image; with IPC 10 the whole set is 100 images.
+    recipe, _ = resolve("cifar10", flags={"distill": {"ipc": 10}})
+    assert complete(recipe, CIFAR, 10).distill.image_lr == pytest.approx(100 / 500)
+    halved, _ = resolve("cifar10", flags={"distill": {"ipc": 50, "batch": 250}})
+    assert complete(halved, CIFAR, 10).distill.image_lr == pytest.approx(0.5)
+
+
+def test_an_image_rate_that_is_given_is_left_alone():
+    recipe, _ = resolve("cifar10", flags={"distill": {"ipc": 10, "image_lr": 3.0}})
+    assert complete(recipe, CIFAR, 10).distill.image_lr == 3.0
+
+
+def test_flags_stand_over_the_file_and_the_file_over_the_preset():
+    toml = {"preset": "digits-ipc1", "distill": {"rounds": 5, "alpha": 0.5}}
+    recipe, origin = resolve(None, toml=toml, flags={"distill": {"rounds": 7}})
+    assert (recipe.distill.rounds, recipe.distill.alpha) == (7, 0.5)
+    assert recipe.teachers == preset("digits-ipc1").teachers
+    assert origin == "preset digits-ipc1"
+
+
+@pytest.mark.parametrize(
+    ("shape", "arch"), [((3, 32, 32), "convnet3"), ((3, 64, 64), "convnet4"), ((1, 8, 8), "convnet1")]
+)
+def test_the_network_of_an_unknown_data_set_follows_its_image_size(shape, arch):
+    recipe, _ = resolve("some/folder", flags={"distill": {"ipc": 1}})
+    assert complete(recipe, shape, 7).model.arch == arch
+
+
+def test_a_run_without_data_is_refused():
+    with pytest.raises(ConfigError, match="no data set"):
+        resolve(None)
+
+
+def test_a_presets_own_step_an_image_is_what_scales():
+    scaled = [
+        resolve("digits", preset_name="digits-ipc1", flags={"distill": {"ipc": 2}})[0].distill.image_lr,
+        resolve("digits", flags={"distill": {"ipc": 2}})[0].distill.image_lr,
+        resolve("digits", toml=to_dict(preset("digits-ipc1")), flags={"distill": {"ipc": 2}})[0].distill.image_lr,
+    ]
+    assert scaled == pytest.approx([4.0, 4.0, 4.0])
+    laptop, _ = resolve(None, preset_name="cifar10-laptop-ipc10", flags={"distill": {"ipc": 20}})
+    assert laptop.distill.image_lr == pytest.approx(2.0)
+
+
+def test_the_data_set_of_the_command_line_stands_over_the_files():
+    recipe, _ = resolve("digits", toml={"data": {"dataset": "cifar10"}})
+    assert recipe.data.dataset == "digits"
+
+
+@pytest.mark.parametrize(
+    "toml", [{"preset": 5}, {"preset": ["a"]}, {"data": "x"}, {"distill": {"ipc": "3"}}, {"distill": 3}]
+)
+def test_odd_values_in_a_file_are_config_errors(toml):
+    with pytest.raises(ConfigError):
+        resolve("digits", toml=toml)
+    with pytest.raises(ConfigError):
+        resolve(None, toml=toml)
