@@ -18,7 +18,7 @@ from typing import Any, Protocol, TextIO
 import msgspec
 
 from apmctl.blocks import Block, as_text, on_terminal
-from apmctl.errors import Failure
+from apmctl.errors import Failure, translate
 from apmctl.text import clean
 
 
@@ -73,8 +73,8 @@ class Sink:
 
 
 def labelled(text: str, level: str) -> str:
-    """A note or a warning as one line."""
-    return f"{'note' if level == 'info' else level}: {text}"
+    """A note or a warning as one line, in which settings and actions that the engine names are flags and commands."""
+    return f"{'note' if level == 'info' else level}: {translate(text, '')}"
 
 
 def _human(blocks: Iterable[Block]) -> str:

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from apmctl_core.network.references import Reference
-
 from apmctl.blocks import as_text
 from apmctl.output import to_json
 from apmctl.results.exchanged import Location, Pulled, Pushed, Released
@@ -17,6 +15,7 @@ from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.hub.publication import Pushed as Publication
 from apmctl_core.hub.pull import Pulled as Fetched
 from apmctl_core.jobs import Outcome
+from apmctl_core.network.references import Reference
 
 from .conftest import Answer
 from .samples import ROW, draft
