@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class Header:
 
     tensors: dict[str, Layout]
     metadata: dict[str, str]
-    begins: dict[str, int]
+    begins: dict[str, int] = field(default_factory=dict)
 
 
 def read_header(path: Path) -> Header:
