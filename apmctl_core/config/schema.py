@@ -1,7 +1,7 @@
 """The kit of the configuration: a field's type, bounds, choices and help are declared once, in its annotation.
 
-msgspec decides what a field takes: it imports in a fifth of pydantic's time (docs/log.md). The texts of the errors are
-ours, since they name the path of a field and what it takes.
+msgspec decides what a field takes: it imports in a tenth of pydantic's time and takes no bool for a number
+(docs/log.md). The texts of the errors are ours: they name the path of the field, the value and what is allowed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import math
 import sys
 import tomllib
 import types
@@ -51,21 +52,28 @@ class Field:
     def _refusal(self, value: Any, path: str) -> ConfigError:
         if self.many and not isinstance(value, (list, tuple)):
             return ConfigError(f"`{path}` must be a list, got {value!r}", self._range())
-        for item in value if self.many else (value,):
-            if self.choices and item not in self.choices:
-                return ConfigError(f"`{path}` cannot be {item!r}", self._range())
-            is_number = isinstance(item, (int, self.type)) and not isinstance(item, bool)
-            if is_number and self.low is not None and not item >= self.low:
-                return ConfigError(f"`{path}` must be at least {self.low:g}, got {item:g}", self._range())
-            if is_number and self.high not in (None, FINITE) and item > self.high:
-                return ConfigError(f"`{path}` must be at most {self.high:g}, got {item:g}", self._range())
-        return ConfigError(f"`{path}` must be {_WORDS[self.type]}, got {value!r}", self._range())
+        problems = map(self._problem, value if self.many else (value,))
+        return ConfigError(f"`{path}` {next(filter(None, problems))}", self._range())
+
+    def _problem(self, item: Any) -> str | None:
+        """What is wrong with one value, None for one that the field takes."""
+        if self.choices:
+            return None if item in self.choices else f"cannot be {item!r}"
+        kinds = (int, float) if self.type is float else (self.type,)
+        if type(item) not in kinds or (isinstance(item, float) and not math.isfinite(item)):
+            return f"must be {_WORDS[self.type]}, got {item!r}"
+        if self.low is not None and item < self.low:
+            return f"must be at least {self.low:g}, got {item}"
+        if self.high is not None and item > self.high:
+            return f"must be at most {self.high:g}, got {item}"
+        return None
 
     def _range(self) -> str:
         if self.choices:
             return f"choose one of: {', '.join(self.choices)}"
-        bounds = f" from {self.low:g}" if self.low is not None else ""
-        return f"give {_WORDS[self.type]}{bounds}" + (f" to {self.high:g}" if self.high not in (None, FINITE) else "")
+        low = f" from {self.low:g}" if self.low is not None else ""
+        high = f" to {self.high:g}" if self.high not in (None, FINITE) else ""
+        return f"give {_WORDS[self.type]}{low}{high}"
 
 
 class Config:
@@ -171,5 +179,5 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as e:
         raise ConfigError(f"cannot read {path}: {e}", "give the path of a TOML file") from e
-    except tomllib.TOMLDecodeError as e:
+    except ValueError as e:
         raise ConfigError(f"{path} is not TOML: {e}", "`presets NAME` prints a file to start from") from e
