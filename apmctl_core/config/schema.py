@@ -1,5 +1,7 @@
 """The kit of the configuration: a field's type, bounds, choices and help are declared once, in its annotation.
 
+E.g. `width: Annotated[int, Meta(ge=1, le=4096), "Filters in each block of the network."] = 128`.
+
 msgspec decides what a field takes: it imports in a tenth of pydantic's time and takes no bool for a number
 (docs/log.md). The texts of the errors are ours: they name the path of the field, the value and what is allowed.
 """
@@ -79,10 +81,21 @@ class Field:
 class Config:
     """Base of the config classes, which are frozen, keyword-only dataclasses: every value is checked when it is set."""
 
-    path: ClassVar[str] = ""  # where an instance stands in a recipe, for the texts of errors
+    path: ClassVar[str] = ""
+
+    def __init_subclass__(cls, path: str | None = None) -> None:
+        """`path` is where an instance stands in a recipe, for the texts of errors; a subclass inherits it."""
+        cls.path = cls.path if path is None else path
+
+    @classmethod
+    @functools.cache
+    def fields(cls) -> dict[str, Field]:
+        """The fields by name."""
+        hints = typing.get_type_hints(cls, include_extras=True)
+        return {f.name: _field(f, hints[f.name]) for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
-        for field in fields_of(type(self)).values():
+        for field in self.fields().values():
             value = field.read(getattr(self, field.name), None, _join(self.path, field.name))
             object.__setattr__(self, field.name, value)
 
@@ -95,37 +108,23 @@ class Config:
 T = TypeVar("T", bound=Config)
 
 
-def fields_of(cls: type[Config]) -> dict[str, Field]:
-    """The fields of a config class by name."""
-    return _fields_of(cls)  # type: ignore[arg-type]  # mypy takes the hash of instances for that of the class
-
-
-@functools.cache
-def _fields_of(cls: Any) -> dict[str, Field]:
-    hints = typing.get_type_hints(cls, include_extras=True)
-    return {f.name: _field(f, hints[f.name]) for f in dataclasses.fields(cls)}
-
-
 def _field(f: dataclasses.Field[Any], annotation: Any) -> Field:
-    kind, metas, many = _parts(annotation)
+    kind, declared, many = _parts(annotation)
     choices = typing.get_args(kind)
+    bounds = next((each for each in declared if isinstance(each, msgspec.Meta)), msgspec.Meta())
+    help = next((each for each in declared if isinstance(each, str)), "")
     default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
-
-    def declared(name: str) -> Any:
-        return next((value for m in metas if (value := getattr(m, name)) is not None), None)
-
-    low, high, help = declared("ge"), declared("le"), declared("description") or ""
-    return Field(f.name, annotation, default, str if choices else kind, many, choices, low, high, help)
+    return Field(f.name, annotation, default, str if choices else kind, many, choices, bounds.ge, bounds.le, help)
 
 
-def _parts(annotation: Any) -> tuple[Any, tuple[msgspec.Meta, ...], bool]:
+def _parts(annotation: Any) -> tuple[Any, tuple[Any, ...], bool]:
     """The type of one value, what is declared of it, and whether there are several."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         return _parts(next(arg for arg in args if arg is not type(None)))
     if origin is typing.Annotated:
-        kind, metas, many = _parts(args[0])
-        return kind, metas + args[1:], many
+        kind, declared, many = _parts(args[0])
+        return kind, declared + args[1:], many
     if origin is tuple:
         return *_parts(args[0])[:2], True
     return annotation, (), False
@@ -133,7 +132,7 @@ def _parts(annotation: Any) -> tuple[Any, tuple[msgspec.Meta, ...], bool]:
 
 def to_dict(config: Config) -> dict[str, Any]:
     """A config as nested plain values; fields that are None are left out, since TOML has no null."""
-    values = {name: getattr(config, name) for name in fields_of(type(config))}
+    values = {name: getattr(config, name) for name in config.fields()}
     return {name: _plain(value) for name, value in values.items() if value is not None}
 
 
@@ -151,7 +150,7 @@ def from_dict(cls: type[T], values: Any, base: T | None = None, path: str = "") 
     if not isinstance(values, dict):
         raise ConfigError(f"[{path}] must be a table, got {values!r}", f"write the fields below a line [{path}]")
     kind = cls.variant(values, base)
-    fields = fields_of(kind)
+    fields = kind.fields()
     kept = {name: getattr(base, name) for name in fields if hasattr(base, name)}
     changes = {}
     for name, value in values.items():
