@@ -15,6 +15,7 @@ from apmctl.fields import Settings, Table
 from apmctl.signature import takes
 from apmctl_core.config import (
     ApmConfig,
+    Config,
     DataConfig,
     EvalConfig,
     Field,
