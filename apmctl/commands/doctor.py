@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from apmctl import errors, options
+from apmctl import checks, errors, options
 from apmctl.output import Sink
 from apmctl.signature import takes
 from apmctl.text import clean, table
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 @takes(options.STORE, options.OUTPUT)
 def doctor(*, store: Path, out: Sink) -> None:
     """Check versions, device, precision, the compiler, the store and the Hub login."""
-    from apmctl import checks
-
     found = checks.everything(store)
     failed = [finding for finding in found if finding.status == "error"]
     out.result(
