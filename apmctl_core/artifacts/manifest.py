@@ -158,11 +158,6 @@ def migrate(values: dict[str, Any], schema: int, what: str) -> dict[str, Any]:
     return values
 
 
-def digest_at(schema: int, kind: str, config: dict[str, Any], inputs: dict[str, str]) -> str:
-    """The id that an artifact of this schema version has."""
-    return configs.digest(kind, config, inputs, schema)
-
-
 def _check_schema(values: dict[str, Any], what: str) -> int:
     newest = configs.SCHEMA_VERSION
     schema = convert({"schema": values.get("schema")}, _Versioned, what).schema
@@ -177,7 +172,7 @@ def _check_schema(values: dict[str, Any], what: str) -> int:
 def _check_id(identity: _Identity, what: str) -> None:
     if identity.kind not in KINDS:
         raise refused(what, f"kind: must be one of {', '.join(KINDS)}")
-    if identity.id != digest_at(identity.schema, identity.kind, identity.config, identity.inputs):
+    if identity.id != configs.digest(identity.kind, identity.config, identity.inputs, identity.schema):
         raise refused(what, "the id is not the digest of config and inputs")
 
 

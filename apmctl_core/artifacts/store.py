@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,16 +125,15 @@ class Store:
         id: str,
         wait: bool = True,
         emit: Emit = silent,
-        tick: Callable[[], None] | None = None,
     ) -> Iterator[Workspace]:
         """The workspace of an artifact, for one process at a time.
 
         Its `existing` is the artifact that another process may have finished meanwhile: look there first. When the
         block is left, what was neither published nor kept by `save_state` is removed. Waits for a process that builds
-        the same artifact (`tick` is called meanwhile), or raises StoreError with `wait=False`.
+        the same artifact, or raises StoreError with `wait=False`.
         """
         manifests.check_name(name)
-        with locks.hold(self.locks, f"{kind}-{id}", f"{kind} {name}@{id}", wait=wait, emit=emit, tick=tick):
+        with locks.hold(self.locks, f"{kind}-{id}", f"{kind} {name}@{id}", wait=wait, emit=emit):
             self._sweep(kind)
             work = Workspace(self._folder(kind), kind, name, id, emit)
             try:

@@ -15,7 +15,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,13 +91,12 @@ def hold(
     *,
     wait: bool = True,
     emit: Emit = silent,
-    tick: Callable[[], None] | None = None,
     hint: str = "wait for it to end, or set `wait`",
 ) -> Iterator[None]:
     """Hold the lock `key` of the lock folder for the block; `name` says in messages what the holder works on.
 
-    While another process holds it, this emits a Note and waits, calling `tick` now and then (it may raise); with
-    `wait=False` it raises StoreError with `hint` at once. Also raises StoreError where the folder cannot be written.
+    While another process holds it, this emits a Note and waits; with `wait=False` it raises StoreError with `hint` at
+    once. Also raises StoreError where the folder cannot be written.
     """
     lock = _Lock(_Paths(folder, key), name)
     announced: Owner | str = ""
@@ -109,8 +108,6 @@ def hold(
             if owner != announced:
                 announced = owner
                 emit(Note(text=f"waiting for {owner} to finish {name}{lock.advice}"))
-            if tick is not None:
-                tick()
             time.sleep(POLL_S)
         yield
     finally:

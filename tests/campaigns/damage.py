@@ -201,7 +201,7 @@ def judge(
     import test_damage as ways
 
     from apmctl_core.errors import ApmError
-    from apmctl_core.models.registry import state_shapes
+    from apmctl_core.models import state_shapes
 
     folder = work / "damaged"
     shutil.rmtree(folder, ignore_errors=True)
@@ -280,7 +280,7 @@ def through_the_command(originals: Originals, work: Path, count: int, seed: int)
 
 
 def _shapes() -> Any:
-    from apmctl_core.models.registry import state_shapes
+    from apmctl_core.models import state_shapes
 
     return state_shapes
 

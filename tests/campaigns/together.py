@@ -45,7 +45,7 @@ def check(root: Path, sets: list[dict[str, object]], expected: int) -> dict[str,
     """How many results there are and how many were computed; raises SystemExit if not as many as expected."""
     from apmctl_core.artifacts import Store
     from apmctl_core.artifacts.verify import verify
-    from apmctl_core.models.registry import state_shapes
+    from apmctl_core.models import state_shapes
 
     store = Store(root)
     ids = {artifact.id for artifact in store.list("set")}

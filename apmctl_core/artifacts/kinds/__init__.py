@@ -1,7 +1,7 @@
-"""The kinds of artifacts, each registered by its own module."""
+"""The kinds of artifacts: each module of this package registers its own."""
 
 from __future__ import annotations
 
-from apmctl_core.artifacts.kinds import pools, reports, sets
+from apmctl_core.discovery import import_modules
 
-__all__ = ["pools", "reports", "sets"]
+import_modules(__name__, __path__)

@@ -10,6 +10,7 @@ import pytest
 
 from apmctl_core.artifacts import Manifest, Store, manifest
 from apmctl_core.artifacts.migrations import MIGRATIONS
+from apmctl_core.config import SCHEMA_VERSION, digest
 from apmctl_core.errors import ArtifactError
 
 STUDENT = {"epochs": 250, "lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4, "batch": 256}
@@ -52,7 +53,7 @@ def written(which: str) -> dict[str, Any]:
     return {
         "schema": 1,
         "kind": kind,
-        "id": manifest.digest_at(1, kind, config, inputs),
+        "id": digest(kind, config, inputs, 1),
         "name": "demo",
         "recipe": copy.deepcopy(RECIPE),
         "config": config,
@@ -70,7 +71,7 @@ def loads(values: dict[str, Any]) -> Manifest:
 
 def renamed(values: dict[str, Any]) -> dict[str, Any]:
     """The same with the id that its config asks for."""
-    return values | {"id": manifest.digest_at(1, values["kind"], values["config"], values["inputs"])}
+    return values | {"id": digest(values["kind"], values["config"], values["inputs"], 1)}
 
 
 @pytest.mark.parametrize("which", CONFIGS)
@@ -175,7 +176,7 @@ def test_any_value_anywhere_is_refused_or_read_never_a_crash(which: str, where: 
 
 
 def test_every_older_schema_has_a_migration() -> None:
-    assert sorted(MIGRATIONS) == list(range(1, manifest.configs.SCHEMA_VERSION))
+    assert sorted(MIGRATIONS) == list(range(1, SCHEMA_VERSION))
 
 
 def test_a_store_finds_an_artifact_of_schema_1(store: Store) -> None:

@@ -213,7 +213,7 @@ def test_a_recipe_without_its_network_is_refused(store: Store, recipe: dict[str,
 
 
 def test_a_network_that_the_registry_lacks_is_a_bad_artifact(store: Store, make: Callable[..., Manifest]) -> None:
-    from apmctl_core.models.registry import state_shapes
+    from apmctl_core.models import state_shapes
 
     model = {"model": {"arch": "vit99", "width": 4}}
     draft = make("pool", recipe=model, config=model)

@@ -18,7 +18,7 @@ from apmctl_core.hub.find import find, on_hub
 from apmctl_core.hub.publication import Options
 from apmctl_core.hub.pull import pull
 from apmctl_core.hub.push import push
-from apmctl_core.models.registry import state_shapes
+from apmctl_core.models import state_shapes
 from apmctl_core.network.references import Reference, parse
 
 from .conftest import LocalHub, Said

@@ -133,11 +133,11 @@ def test_who_waits_says_so_once_and_then_goes_on(store: Store) -> None:
 
 
 def test_waiting_can_be_ended_by_the_caller(store: Store) -> None:
-    def stop() -> None:
+    def stop(event: object) -> None:
         raise KeyboardInterrupt
 
     with store.workspace("set", "x", ID):
-        with pytest.raises(KeyboardInterrupt), store.workspace("set", "x", ID, tick=stop):
+        with pytest.raises(KeyboardInterrupt), store.workspace("set", "x", ID, emit=stop):
             pass
         assert locks.running(store.locks, f"set-{ID}")
     assert [p.name for p in store.locks.iterdir()] == [".guard"]
@@ -162,17 +162,18 @@ def test_a_lock_of_another_machine_is_respected_with_a_hint(store: Store) -> Non
     assert note_of(store).exists()
 
 
-def test_the_other_machine_is_waited_for_until_its_note_is_gone(store: Store) -> None:
+def test_the_other_machine_is_waited_for_until_its_note_is_gone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     write_note(store)
     heard: list[Any] = []
     polls = []
 
-    def tick() -> None:
-        polls.append(1)
+    def sleep(seconds: float) -> None:
+        polls.append(seconds)
         if len(polls) == 3:
             note_of(store).unlink()
 
-    with store.workspace("set", "x", ID, emit=heard.append, tick=tick):
+    monkeypatch.setattr(locks.time, "sleep", sleep)
+    with store.workspace("set", "x", ID, emit=heard.append):
         assert len(polls) == 3
     assert "if that process is dead, delete" in heard[0].text
 
