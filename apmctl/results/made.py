@@ -154,6 +154,7 @@ class Planned(Document):
     steps: Sequence[PlanStep]
     seconds: float
     memory_bytes: int
+    disk_bytes: int
     segment: int
 
     def brief(self) -> str:
@@ -171,7 +172,7 @@ class Planned(Document):
         ]
         yield Table(("step", "what", "time"), rows, wrap=("what",))
         yield (
-            f"about {duration(self.seconds)} and {size(self.memory_bytes)} of memory on this machine, "
+            f"about {duration(self.seconds)} and {size(self.memory_bytes)} of memory on this machine, {size(self.disk_bytes)} of disk, "
             f"at most {self.segment} images per pass"
         )
 

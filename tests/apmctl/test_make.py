@@ -122,20 +122,20 @@ def test_the_machine_reaches_the_session_and_not_the_recipe(cli: Cli, engine: En
 
 
 @pytest.mark.parametrize(
-    ("flags", "segment", "budget"),
+    ("flags", "limit", "budget"),
     [
-        ([], (0, True), None),
-        (["--segment", "auto", "--memory-budget", "1.5GB"], (0, True), 1_500_000_000),
-        (["--segment", "0", "--memory-budget", "2 GiB"], (0, False), 2 << 30),
-        (["--memory-budget", "800m"], (0, True), 800_000_000),
+        ([], None, None),
+        (["--segment", "auto", "--memory-budget", "1.5GB"], None, 1_500_000_000),
+        (["--segment", "0", "--memory-budget", "2 GiB"], 0, 2 << 30),
+        (["--memory-budget", "800m"], None, 800_000_000),
     ],
 )
 def test_memory_is_bounded_by_what_is_asked_for_or_free(
-    cli: Cli, engine: Engine, flags: list[str], segment: tuple[int, bool], budget: int | None
+    cli: Cli, engine: Engine, flags: list[str], limit: int | None, budget: int | None
 ) -> None:
     assert cli("distill", "digits", "--ipc", "1", *flags).code == 0
-    chosen = engine.calls[0][1][0].runtime.segment
-    assert ((chosen.limit, chosen.automatic), chosen.budget) == (segment, budget)
+    runtime = engine.calls[0][1][0].runtime
+    assert (runtime.limit, runtime.memory_budget) == (limit, budget)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,14 @@ def test_a_dry_run_shows_the_plan_and_does_nothing(cli: Cli, engine: Engine, mon
         assert (session.store.root.exists(), pool) == (False, "a-pool")
         steps = (jobs.PlanStep("teachers", "train 4", 60.0), jobs.PlanStep("distill", "10 images", 30.0))
         return jobs.Plan(
-            command=command, id=None, exists=False, recipe=recipe, steps=steps, memory_bytes=10**9, segment=100
+            command=command,
+            id=None,
+            exists=False,
+            recipe=recipe,
+            steps=steps,
+            memory_bytes=10**9,
+            disk_bytes=10**8,
+            segment=100,
         )
 
     monkeypatch.setattr(jobs, "plan", plan)
