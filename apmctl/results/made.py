@@ -171,8 +171,9 @@ class Planned(Document):
             (step.name, step.detail, f"about {duration(step.seconds)}" if step.seconds else "-") for step in self.steps
         ]
         yield Table(("step", "what", "time"), rows, wrap=("what",))
+        memory, disk = size(self.memory_bytes), size(self.disk_bytes)
         yield (
-            f"about {duration(self.seconds)} and {size(self.memory_bytes)} of memory on this machine, {size(self.disk_bytes)} of disk, "
+            f"about {duration(self.seconds)} and {memory} of memory on this machine, {disk} of disk, "
             f"at most {self.segment} images per pass"
         )
 
