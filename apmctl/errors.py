@@ -47,26 +47,12 @@ _DISK_HINTS = {
     errno.EPERM: "check the permissions, or choose another place with --store",
 }
 
-
 _TABLES = {"teachers": fields.TEACHERS, "distill": fields.DISTILL, "eval": fields.EVALUATE}
 _RELABEL = {"distill.committee": "--committee"}
 _SETTINGS = "store device compile segment memory_budget name revision tag private license create_pr"
 _FLAGS = {name: "--" + name.replace("_", "-") for name in _SETTINGS.split()}
 _FLAGS |= {"data_path": "--data", "wait": "--no-wait", "pool": "--teachers"}
-_ACTIONS = [
-    "list",
-    "show",
-    "verify",
-    "rm",
-    "teachers",
-    "distill",
-    "relabel",
-    "eval",
-    "push",
-    "pull",
-    "presets",
-    "doctor",
-]
+_ACTIONS = "list show verify rm teachers distill relabel eval push pull presets doctor"
 
 
 def translate(text: str, command: str) -> str:
@@ -80,7 +66,7 @@ def translate(text: str, command: str) -> str:
         word, values = match[1], match[2]
         if word in flags:
             return flags[word] + values
-        return f"`apmctl {word}{values}`" if word in _ACTIONS else match[0]
+        return f"`apmctl {word}{values}`" if word in _ACTIONS.split() else match[0]
 
     return re.sub(r"`([\w.]+)((?: [^`]*)?)`", replaced, text)
 

@@ -66,8 +66,7 @@ class Table:
 
     def fields(self) -> list[Field]:
         """The fields that become options: all that have a help text, or those named."""
-        fields = configs.fields_of(self.config).values()
-        return [f for f in fields if f.help and (not self.only or f.name in self.only)]
+        return [f for f in self.config.fields().values() if f.help and (not self.only or f.name in self.only)]
 
     def flag(self, field: Field) -> str:
         """The flag of a field, e.g. `--student-lr`."""

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TextIO
 import msgspec
 
 from apmctl.blocks import Block, as_text, on_terminal
-from apmctl.errors import Failure
+from apmctl.errors import Failure, translate
 from apmctl.text import clean
 
 
@@ -73,8 +73,8 @@ class Sink:
 
 
 def labelled(text: str, level: str) -> str:
-    """A note or a warning as one line."""
-    return f"{'note' if level == 'info' else level}: {text}"
+    """A note or a warning as one line, in which settings and actions that the engine names are flags and commands."""
+    return f"{'note' if level == 'info' else level}: {translate(text, '')}"
 
 
 def _human(blocks: Iterable[Block]) -> str:
@@ -102,6 +102,8 @@ def plain(value: Any) -> Any:
         return plain(msgspec.structs.asdict(value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if hasattr(value, "__struct_fields__"):  # of msgspec
+        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (Sequence, set, frozenset)) and not isinstance(value, (bytes, bytearray)):

@@ -32,7 +32,7 @@ class Diagnosis:
     def blocks(self) -> Iterator[Block]:
         rows = [(check.name, check.status, check.detail) for check in self.checks]
         yield Table(("check", "status", "detail"), rows, wrap=("detail",))
-        yield from (f"{check.name}: {check.hint}" for check in self.checks if check.hint)
+        yield from (f"{check.name}: {errors.translate(check.hint, '')}" for check in self.checks if check.hint)
 
 
 @takes(options.STORE, options.OUTPUT)

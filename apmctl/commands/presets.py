@@ -42,7 +42,7 @@ def _row(name: str, recipe: _Recipe) -> tuple[object, ...]:
         f"{model['arch']} x{model['width']}",
         f"{teachers['count']} x {teachers['epochs']} epochs",
         distill["rounds"],
-        distill["student"]["epochs"] if "student" in distill else "-",
+        distill.get("student", {}).get("epochs", "-"),
         recipe["evaluate"]["epochs"],
     )
 

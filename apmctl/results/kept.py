@@ -119,8 +119,10 @@ def _accuracy(artifact: Artifact, reports: Mapping[str, Artifact]) -> float | No
     if artifact.kind == "pool":
         return _fraction(artifact.manifest.metrics.get("test_accuracy_mean"))
     report = artifact if artifact.kind == "report" else reports.get(artifact.id)
-    rows = report_rows(report) if report is not None else []
-    return rows[0].accuracy_mean if rows else None
+    with contextlib.suppress(ApmError):  # `verify` says what is wrong with a report
+        rows = report_rows(report) if report is not None else ()
+        return rows[0].accuracy_mean if rows else None
+    return None
 
 
 def _fraction(value: Any) -> float | None:
@@ -128,12 +130,10 @@ def _fraction(value: Any) -> float | None:
 
 
 def report_rows(report: Artifact) -> Sequence[ReportRow]:
-    """The rows of a report; none where it cannot be read, which `verify` is there to say."""
+    """The rows of a report. Raises ArtifactError where it is damaged."""
     from apmctl_core.artifacts.kinds.reports import load_report
 
-    with contextlib.suppress(ApmError):
-        return load_report(report).rows
-    return ()
+    return load_report(report).rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -114,10 +114,16 @@ class Evaluated(Document):
         yield _cost(self.elapsed_s, self.peak_memory_bytes)
 
 
+_SHOWN = ("gain",)  # scores that the column of the difference shows
+
+
 def accuracies(rows: Sequence[ReportRow]) -> list[Block]:
     """The table of an evaluation, in per cent, with the protocol below it."""
-    headers = ("network", "labels", "distilled", "random", "difference")
-    cells = [(row.arch, row.labels, *row.cells()) for row in rows]
+    scores = list(dict.fromkeys(name for row in rows for name in row.scores if name not in _SHOWN))
+    headers = ("network", "labels", "distilled", "random", "difference", *map(label, scores))
+    cells = [
+        (row.arch, row.labels, *row.cells(), *(reading(n, row.scores.get(n, "-")) for n in scores)) for row in rows
+    ]
     return ["accuracy in per cent on the test split", Table(headers, cells, right=headers[2:]), *_protocol(rows)]
 
 

@@ -38,6 +38,8 @@ def verify(artifact: Artifact, shapes_of: ShapesOf, *, strays: bool = True) -> l
 def require_sound(artifact: Artifact, shapes_of: ShapesOf, *, strays: bool = True, emit: Emit = silent) -> None:
     """Raise ArtifactError with the first of what `verify` finds, if it finds anything; the others are warnings."""
     problems = verify(artifact, shapes_of, strays=strays)
+    for problem in problems[1:]:
+        emit(Note(text=f"{artifact.ref}: {problem}", level="warning"))
     if problems:
         for problem in problems[1:]:
             emit(Note(text=f"{artifact.ref}: {problem}", level="warning"))

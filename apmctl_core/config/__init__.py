@@ -13,7 +13,7 @@ from apmctl_core.config.recipe import (
     TrainConfig,
     method_config,
 )
-from apmctl_core.config.schema import Config, Field, fields_of, from_dict, read_toml, to_dict
+from apmctl_core.config.schema import Config, Field, from_dict, read_toml, to_dict
 
 __all__ = [
     "METHODS",
@@ -30,7 +30,6 @@ __all__ = [
     "TrainConfig",
     "canonical_json",
     "digest",
-    "fields_of",
     "from_dict",
     "method_config",
     "read_toml",

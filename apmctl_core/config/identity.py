@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable
@@ -26,9 +27,7 @@ def subtree(recipe: dict[str, Any], paths: Iterable[str]) -> dict[str, Any]:
     picked: dict[str, Any] = {}
     for path in paths:
         *tables, name = path.split(".")
-        source, target = recipe, picked
-        for table in tables:
-            source, target = source.get(table, {}), target.setdefault(table, {})
+        source = functools.reduce(lambda values, table: values.get(table, {}), tables, recipe)
         if name in source:
-            target[name] = source[name]
+            functools.reduce(lambda values, table: values.setdefault(table, {}), tables, picked)[name] = source[name]
     return picked

@@ -99,8 +99,8 @@ PRESETS: dict[str, Callable[[], Recipe]] = {
 
 def preset(name: str) -> Recipe:
     """The recipe of a preset. Raises ConfigError for an unknown name."""
-    if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, 1)
+    if not isinstance(name, str) or name not in PRESETS:
+        near = difflib.get_close_matches(str(name), PRESETS, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ConfigError(f"unknown preset {name!r}", f"{hint}`presets` lists them")
     return PRESETS[name]()

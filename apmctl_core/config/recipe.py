@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta
 
@@ -20,83 +20,66 @@ CountOrZero = Annotated[int, Meta(ge=0, le=10**9)]
 Side = Annotated[int, Meta(ge=4, le=65536)]
 Rate = Annotated[float, Meta(ge=0, le=FINITE)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
+Epochs = Annotated[Count, "Epochs; the learning rate drops tenfold at half of them."]
+LearningRate = Annotated[Rate, "Learning rate."]
 Preprocessing = Literal["zca", "standard"]
 Committee = Literal["single", "mean"]
 Labels = Literal["soft", "hard"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig(Config):
+class DataConfig(Config, path="data"):
     """The real images."""
 
-    path: ClassVar = "data"
-
     dataset: str
-    resolution: Annotated[
-        Side | None, Meta(description="Side of the square images in pixels [default: the data set's own].")
-    ] = None
-    preprocessing: Annotated[Preprocessing, Meta(description="Space that networks train in.")] = "standard"
+    resolution: Annotated[Side | None, "Side of the square images in pixels [default: the data set's own]."] = None
+    preprocessing: Annotated[Preprocessing, "Space that networks train in."] = "standard"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig(Config):
+class ModelConfig(Config, path="model"):
     """The network of teachers, students and, unless told otherwise, of the evaluation."""
 
-    path: ClassVar = "model"
-
-    arch: Annotated[
-        str, Meta(description="Network: convnet1 to convnet6; auto: as deep as the images allow, up to 4x4 pixels.")
-    ] = "auto"
-    width: Annotated[int, Meta(ge=1, le=4096, description="Filters in each block of the network.")] = 128
+    arch: Annotated[str, "Network: convnet1 to convnet6; auto: as deep as the images allow, up to 4x4 pixels."] = "auto"
+    width: Annotated[int, Meta(ge=1, le=4096), "Filters in each block of the network."] = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(Config):
+class TrainConfig(Config, path="distill.student"):
     """One training by SGD: of a teacher, a student, or a network of the evaluation."""
 
-    path: ClassVar = "distill.student"
-
-    epochs: Annotated[Count, Meta(description="Epochs; the learning rate drops tenfold at half of them.")] = 250
-    lr: Annotated[Rate, Meta(description="Learning rate.")] = 0.02
-    momentum: Annotated[Fraction, Meta(description="Momentum of SGD.")] = 0.9
-    weight_decay: Annotated[Rate, Meta(description="Weight decay of SGD.")] = 5e-4
-    batch: Annotated[Count, Meta(description="Images per step.")] = 256
+    epochs: Epochs = 250
+    lr: LearningRate = 0.02
+    momentum: Annotated[Fraction, "Momentum of SGD."] = 0.9
+    weight_decay: Annotated[Rate, "Weight decay of SGD."] = 5e-4
+    batch: Annotated[Count, "Images per step."] = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherConfig(TrainConfig):
+class TeacherConfig(TrainConfig, path="teachers"):
     """The pool of teachers."""
 
-    path: ClassVar = "teachers"
-
-    count: Annotated[int, Meta(ge=1, le=1000, description="Teachers in the pool.")] = 10
-    epochs: Annotated[Count, Meta(description="Epochs; the learning rate drops tenfold at half of them.")] = 100
-    lr: Annotated[Rate, Meta(description="Learning rate.")] = 0.05
+    count: Annotated[int, Meta(ge=1, le=1000), "Teachers in the pool."] = 10
+    epochs: Epochs = 100
+    lr: LearningRate = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillConfig(Config):
+class DistillConfig(Config, path="distill"):
     """What every method of distillation has; a method's own class derives from it."""
 
-    path: ClassVar = "distill"
-
-    method: Annotated[str, Meta(description="Method of distillation.")] = "apm"
-    ipc: Annotated[Count, Meta(description="Synthetic images per class.")] = 10
-    rounds: Annotated[CountOrZero, Meta(description="R: updates of the images.")] = 2500
-    batch: Annotated[CountOrZero, Meta(description="B: images drawn for a refresh cycle (0: all of them).")] = 0
+    method: Annotated[str, "Method of distillation."] = "apm"
+    ipc: Annotated[Count, "Synthetic images per class."] = 10
+    rounds: Annotated[CountOrZero, "R: updates of the images."] = 2500
+    batch: Annotated[CountOrZero, "B: images drawn for a refresh cycle (0: all of them)."] = 0
     image_lr: Annotated[
-        Rate | None,
-        Meta(description="Learning rate of the images; the step of one image is this over B [default: scaled with B]."),
+        Rate | None, "Learning rate of the images; the step of one image is this over B [default: scaled with B]."
     ] = None
-    image_momentum: Annotated[Fraction, Meta(description="Momentum of the images' SGD.")] = 0.5
-    image_decay: Annotated[Rate, Meta(description="Factor on the images' learning rate after half the rounds.")] = 0.3
-    init: Annotated[Literal["real", "noise"], Meta(description="Where the images start: real images or noise.")] = (
-        "real"
-    )
-    augment_images: Annotated[bool, Meta(description="Augment the images (DSA) in their own updates, too.")] = False
-    committee: Annotated[
-        Committee, Meta(description="Who labels the finished images: one teacher, or the mean of all.")
-    ] = "single"
+    image_momentum: Annotated[Fraction, "Momentum of the images' SGD."] = 0.5
+    image_decay: Annotated[Rate, "Factor on the images' learning rate after half the rounds."] = 0.3
+    init: Annotated[Literal["real", "noise"], "Where the images start: real images or noise."] = "real"
+    augment_images: Annotated[bool, "Augment the images (DSA) in their own updates, too."] = False
+    committee: Annotated[Committee, "Who labels the finished images: one teacher, or the mean of all."] = "single"
 
     def __post_init__(self) -> None:
         if type(self) is not _method_class(self.method):
@@ -141,12 +124,10 @@ class ApmConfig(DistillConfig):
     """Adversarial prediction matching."""
 
     student: TrainConfig = TrainConfig()
-    checkpoints: Annotated[Count, Meta(description="Kc: checkpoints kept of a student, at equal intervals.")] = 5
-    refresh_every: Annotated[Count, Meta(description="G: rounds that share a student.")] = 3
-    alpha: Annotated[Rate, Meta(description="Weight of the teacher's cross-entropy.")] = 0.1
-    objective: Annotated[
-        Literal["linear", "log"], Meta(description="Discrepancy in the images' loss: d or log d (eq. 4).")
-    ] = "linear"
+    checkpoints: Annotated[Count, "Kc: checkpoints kept of a student, at equal intervals."] = 5
+    refresh_every: Annotated[Count, "G: rounds that share a student."] = 3
+    alpha: Annotated[Rate, "Weight of the teacher's cross-entropy."] = 0.1
+    objective: Annotated[Literal["linear", "log"], "Discrepancy in the images' loss: d or log d (eq. 4)."] = "linear"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -158,18 +139,14 @@ class ApmConfig(DistillConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalConfig(TrainConfig):
+class EvalConfig(TrainConfig, path="evaluate"):
     """Networks trained on a set, and tested."""
 
-    path: ClassVar = "evaluate"
-
-    protocol: Annotated[str, Meta(description="Protocol of the evaluation.")] = "apm"
-    epochs: Annotated[Count, Meta(description="Epochs; the learning rate drops tenfold at half of them.")] = 1000
-    repeats: Annotated[Count, Meta(description="Networks trained from random weights for each row.")] = 5
-    labels: Annotated[tuple[Labels, ...], Meta(description="Labels to train on (repeatable).")] = ("soft", "hard")
-    arch: Annotated[
-        tuple[str, ...], Meta(description="Networks to train (repeatable); auto is that of the set [default: auto].")
-    ] = ()
+    protocol: Annotated[str, "Protocol of the evaluation."] = "apm"
+    epochs: Epochs = 1000
+    repeats: Annotated[Count, "Networks trained from random weights for each row."] = 5
+    labels: Annotated[tuple[Labels, ...], "Labels to train on (repeatable)."] = ("soft", "hard")
+    arch: Annotated[tuple[str, ...], "Networks to train (repeatable); auto is that of the set [default: auto]."] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,8 +158,7 @@ class Recipe(Config):
     teachers: TeacherConfig = TeacherConfig()
     distill: DistillConfig = field(default_factory=ApmConfig)
     evaluate: EvalConfig = EvalConfig()
-    seed: Annotated[int, Meta(ge=0, le=10**18, description="Seed of every random draw.")] = 0
+    seed: Annotated[int, Meta(ge=0, le=10**18), "Seed of every random draw."] = 0
     precision: Annotated[
-        Literal["auto", "fp32", "bf16"],
-        Meta(description="Arithmetic of the networks; auto: bf16 where the device has it."),
+        Literal["auto", "fp32", "bf16"], "Arithmetic of the networks; auto: bf16 where the device has it."
     ] = "auto"

@@ -1,6 +1,6 @@
-"""Data sets: a name or a path in, uint8 images and labels out, decoded once and memory-mapped afterwards.
+"""Data sets: a name or a path in, uint8 images and labels out, decoded once, then memory-mapped.
 
-`preprocessing` is not imported here: finding and reading a cached data set needs numpy alone, not torch.
+`preprocessing` is not imported here: finding and reading a cached data set needs only numpy, not torch.
 """
 
 from apmctl_core.data.dataset import Dataset, Split, release

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -44,14 +43,6 @@ class _Tally:
             emit(Progress(stage="data", done=self.done, total=self.total, unit="images"))
 
 
-@contextlib.contextmanager
-def _no_warnings() -> Iterator[None]:
-    # Pillow warns on stderr about unusual files; what matters is raised or noted.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def choose_format(rows: Rows, spec: DatasetSpec | None, resolution: int | None) -> Format:
     """The shape to decode to: that of a known set, else what the first images have, with `resolution` on top.
 
@@ -62,7 +53,7 @@ def choose_format(rows: Rows, spec: DatasetSpec | None, resolution: int | None) 
         return Format(spec.shape[0], side, side, fit=True)
     head = list(islice(chain.from_iterable(rows.batches()), _LOOK_AT))
     try:
-        with _no_warnings():
+        with warnings.catch_warnings(action="ignore"):
             grey, height, width = look(head)
     except Undecodable as e:
         raise e.error(rows.where(e.index)) from e
@@ -108,7 +99,7 @@ def _write_images(data: Assembled, fmt: Format, folder: Path, emit: Emit) -> tup
     with (
         cache.ArrayWriter(folder / "train_images.npy", (counts[False], *fmt.shape), "uint8") as train,
         cache.ArrayWriter(folder / "test_images.npy", (counts[True], *fmt.shape), "uint8") as test,
-        _no_warnings(),
+        warnings.catch_warnings(action="ignore"),  # Pillow's; what matters is raised or noted
     ):
         for part in data.parts:
             _decode_part(part, fmt, {False: train, True: test}, tally, emit)

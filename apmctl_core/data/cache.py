@@ -76,10 +76,7 @@ class ArrayWriter:
 
 def fingerprint(classes: tuple[str, ...], arrays: dict[str, Entry]) -> str:
     """sha256 (hex) over class names and the dtype, shape and content of the four arrays."""
-    content = {
-        "classes": list(classes),
-        "arrays": {name: list(arrays[name]) for name in ARRAYS},
-    }
+    content = {"classes": list(classes), "arrays": {name: list(arrays[name]) for name in ARRAYS}}
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -98,9 +98,9 @@ def _test_codes(rows: Rows, values: np.ndarray, names: Sequence[str] | None) -> 
 
 
 def _keys(count: int) -> np.ndarray:
-    """A scrambled number for each index, uint64 (count,): the splitmix64 sequence, the same for ever everywhere.
+    """A scrambled number for each index, uint64 (count,): the splitmix64 sequence, the same on every machine.
 
-    numpy's own generators may change their streams from version to version, and the split must not.
+    The streams of numpy's own generators may change from version to version, and the split must not.
     """
     z = (np.arange(1, count + 1, dtype=np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -111,7 +111,7 @@ def _keys(count: int) -> np.ndarray:
 def held_out(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """Which images are tested on, bool (N,): a fifth of each class, rounded, at least one.
 
-    `labels` int64 (N,) in 0..K-1. The choice depends on the labels and their order alone, on no seed of a run.
+    `labels` int64 (N,) in 0..K-1. The choice depends only on the labels and their order, not on the seed of a run.
     Raises DataError for a class with a single image.
     """
     counts = np.bincount(labels, minlength=len(classes))

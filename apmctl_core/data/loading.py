@@ -1,4 +1,4 @@
-"""From a name to a data set: from the cache if it is there, else decoded into it."""
+"""From a name to a data set: read from the cache, or decoded into it the first time."""
 
 from __future__ import annotations
 

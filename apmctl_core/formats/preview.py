@@ -32,37 +32,24 @@ def preview_png(distilled: DistilledSet) -> bytes:
 
 def chosen_classes(count: int) -> list[int]:
     """The classes that are shown out of `count`."""
-    if count <= MAX_CLASSES:
-        return list(range(count))
-    return [i * count // MAX_CLASSES for i in range(MAX_CLASSES)]
+    shown = min(count, MAX_CLASSES)
+    return [i * count // shown for i in range(shown)]
 
 
 def _row(distilled: DistilledSet, k: int) -> Tensor:
     """The first images of class `k` as uint8 (n, 3, h, w), n up to 10."""
     index = (distilled.labels == k).nonzero().flatten()[:MAX_IMAGES]
-    if len(index) == 0:
-        return torch.empty(0, 3, *_tile_size(distilled.shape), dtype=torch.uint8)
     pixels = distilled.preprocessing.inverse(distilled.images[index]).clamp(0, 1)
     rgb = pixels if pixels.shape[1] == 3 else pixels.mean(1, keepdim=True).expand(-1, 3, -1, -1)
     return _resize((rgb * 255).round()).to(torch.uint8)
 
 
-def _factors(shape: tuple[int, int, int]) -> tuple[int, int]:
-    """By what integer images are enlarged, and by what they are reduced."""
-    side = max(shape[1:])
-    return max(1, _TILE // side), -(-side // _LARGEST)
-
-
-def _tile_size(shape: tuple[int, int, int]) -> tuple[int, int]:
-    up, down = _factors(shape)
-    return max(1, shape[1] // down) * up, max(1, shape[2] // down) * up
-
-
 def _resize(images: Tensor) -> Tensor:
-    up, down = _factors((3, *images.shape[2:]))
-    kernel = (min(down, images.shape[2]), min(down, images.shape[3]))
+    """Images enlarged or reduced by an integer."""
+    height, width = images.shape[2:]
+    up, down = max(1, _TILE // max(height, width)), -(-max(height, width) // _LARGEST)
     if down > 1:
-        images = functional.avg_pool2d(images, kernel).round()
+        images = functional.avg_pool2d(images, (min(down, height), min(down, width))).round()
     return images.repeat_interleave(up, 2).repeat_interleave(up, 3)
 
 

@@ -41,7 +41,7 @@ def is_shard(path: str) -> bool:
 
 
 def write(artifact: Artifact, folder: Path) -> list[str]:
-    """Write a set's parquet files into a folder; their names there, which are those in the repository.
+    """Write a set's parquet files into a folder, and return their names, which are those in the repository.
 
     Raises ArtifactError where the set is damaged, StoreError where the disk refuses.
     """

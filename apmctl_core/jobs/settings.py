@@ -25,18 +25,16 @@ def resolve(
     rate is not given, the rate scales with B. Raises ConfigError for what makes no sense.
     """
     toml, flags = dict(toml or {}), flags or {}
-    named = toml.pop("preset", None)
-    preset_name = preset_name or named
-    if preset_name is not None and not isinstance(preset_name, str):
-        raise ConfigError(f"preset must be a name, got {preset_name!r}", "`presets` lists them")
+    in_file = toml.pop("preset", None)
+    preset_name = in_file if preset_name is None else preset_name
     toml, dataset = _with_dataset(toml, dataset)
-    if preset_name:
+    if preset_name is not None:
         base, origin = preset(preset_name), f"preset {preset_name}"
         if dataset and dataset != base.data.dataset:
             base, origin = _moved(base, dataset), f"preset {preset_name} on {dataset}"
     elif dataset:
-        ipc = _given(toml, flags, "distill", "ipc")
-        base, origin = recipe_for(dataset, ipc if isinstance(ipc, int) else None)
+        ipc = from_dict(Recipe, flags, from_dict(Recipe, toml, recipe_for(dataset)[0])).distill.ipc
+        base, origin = recipe_for(dataset, ipc)
     else:
         raise ConfigError("no data set is named", "name one, e.g. digits, or a preset")
     return _layered(_layered(base, toml), flags), origin
@@ -69,14 +67,6 @@ def _layered(base: Recipe, values: dict[str, Any]) -> Recipe:
 def _moved(base: Recipe, dataset: str) -> Recipe:
     """A preset on another data set: its image size may be another one, and so its network."""
     return replace(base, data=replace(base.data, dataset=dataset), distill=replace(base.distill, image_lr=None))
-
-
-def _given(toml: dict[str, Any], flags: dict[str, Any], table: str, name: str) -> Any:
-    for values in (flags, toml):
-        inner = values.get(table)
-        if isinstance(inner, dict) and name in inner:
-            return inner[name]
-    return None
 
 
 def complete(recipe: Recipe, shape: tuple[int, int, int], num_classes: int) -> Recipe:

@@ -25,12 +25,12 @@ ITEM_SIZES = {
     "BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "F16": 2, "BF16": 2, "I32": 4, "F32": 4, "I64": 8, "F64": 8,
 }  # fmt: skip
 
-Dims = tuple["int | str", ...]  # a text stands for a size that must be the same wherever it appears, e.g. "M"
+Dims = tuple["int | str", ...]  # a name like "M" stands for a size that must be the same wherever it appears
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The dtype (as safetensors names it, or several that will do) and the shape of a tensor."""
+    """The dtype (as safetensors names it, or a choice of several) and the shape of a tensor."""
 
     dtype: str | tuple[str, ...]
     shape: Dims
@@ -67,7 +67,7 @@ def read_header(path: Path) -> Header:
 
 
 def check_layout(header: Header, expected: Mapping[str, Layout], path: Path) -> dict[str, int]:
-    """The sizes that the expectation's texts stand for, e.g. {"M": 10}, if the header is as expected.
+    """The sizes that names in `expected` stand for, e.g. {"M": 10}, if the header is as expected.
 
     Raises ArtifactError for tensors that are missing or too many, and for other dtypes or shapes.
     """

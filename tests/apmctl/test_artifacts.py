@@ -60,6 +60,13 @@ def test_list_has_artifacts(cli: Cli, report: Artifact) -> None:
     assert cli("list", "--quiet").out == f"{report.ref}\n"
 
 
+def test_list_takes_a_report_without_rows(cli: Cli, root: Path) -> None:
+    put_report(root, [])
+    (artifact,) = cli("list", "--json").document["artifacts"]
+    assert artifact["accuracy"] is None
+    assert cli("list").out.splitlines()[1].split()[5] == "-"
+
+
 def test_list_has_unfinished_runs_with_their_progress(cli: Cli, root: Path) -> None:
     begun = begin_run(root)
     (run,) = cli("list", "--json").document["runs"]

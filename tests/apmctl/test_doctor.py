@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from apmctl import checks
-from apmctl_core.machine.runtime import Check
+from apmctl_core.machine.diagnosis import Check
 
 from .conftest import Answer
 

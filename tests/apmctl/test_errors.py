@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from apmctl import errors as shell
+from apmctl.cli import app
 from apmctl_core import errors as core
 
 from .conftest import Answer
@@ -117,6 +118,74 @@ def test_a_value_out_of_bounds_is_refused_by_its_flag(cli: Callable[..., Answer]
     answer = cli("distill", "digits", *flags)
     assert answer.code == 2
     assert flags[0] in answer.err.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "paths"),
+    [
+        ("teachers", "data.resolution data.preprocessing model.arch model.width seed precision"),
+        (
+            "teachers",
+            "teachers.count teachers.epochs teachers.lr teachers.momentum teachers.weight_decay teachers.batch",
+        ),
+        ("distill", "data.resolution data.preprocessing model.arch model.width seed precision"),
+        ("distill", "distill.method distill.ipc distill.rounds distill.batch distill.image_lr distill.image_momentum"),
+        ("distill", "distill.image_decay distill.init distill.augment_images distill.committee distill.checkpoints"),
+        ("distill", "distill.refresh_every distill.alpha distill.objective"),
+        ("relabel", "distill.committee"),
+        ("eval", "evaluate.protocol evaluate.repeats evaluate.labels evaluate.arch evaluate.epochs evaluate.lr"),
+        ("eval", "evaluate.momentum evaluate.weight_decay evaluate.batch model.width seed precision"),
+        ("push", "store device compile segment memory_budget name revision tag private license create_pr"),
+    ],
+)
+def test_a_path_is_the_flag_of_its_name(command: str, paths: str) -> None:
+    for path in paths.split():
+        flag = "--" + path.rpartition(".")[2].replace("_", "-")
+        assert shell.translate(f"`{path}` is wrong", command) == f"{flag} is wrong"
+
+
+@pytest.mark.parametrize("name", ["epochs", "lr", "momentum", "weight_decay", "batch"])
+def test_teachers_and_students_of_distill_have_prefixes(name: str) -> None:
+    flag = name.replace("_", "-")
+    assert shell.translate(f"`teachers.{name}`", "distill") == f"--teacher-{flag}"
+    assert shell.translate(f"`distill.student.{name}`", "distill") == f"--student-{flag}"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("`teachers.count`", "--teacher-count"),
+        ("`data_path`", "--data"),
+        ("`wait`", "--no-wait"),
+        ("`pool`", "--teachers"),
+        ("`model.arch convnet3`", "--arch convnet3"),
+        ("`evaluate.lr` and `data.dataset` have no flag here", "`evaluate.lr` and `data.dataset` have no flag here"),
+        ("`pip install x` and `none` stay", "`pip install x` and `none` stay"),
+        ("`presets NAME` prints one", "`apmctl presets NAME` prints one"),
+    ],
+)
+def test_what_stands_in_backquotes_is_told_in_the_words_of_distill(text: str, told: str) -> None:
+    assert shell.translate(text, "distill") == told
+
+
+def test_every_action_is_a_command() -> None:
+    actions = "list show verify rm teachers distill relabel eval push pull presets doctor"
+    for action in actions.split():
+        assert action in {command.name for command in app.registered_commands}
+        assert shell.translate(f"`{action}` it", "eval") == f"`apmctl {action}` it"
+
+
+def test_every_session_setting_is_a_flag_of_some_command(cli: Callable[..., Answer]) -> None:
+    pages = "".join(cli(command, "--help").out for command in ("distill", "push"))
+    settings = "store data_path device compile segment memory_budget wait name pool tag license create_pr"
+    for setting in settings.split():
+        assert shell.translate(f"`{setting}`", "") in pages
+
+
+def test_message_and_hint_of_an_error_are_translated_for_the_command() -> None:
+    failure = shell.describe(core.ConfigError("`teachers.lr` is high", "see `show`"), "teachers")
+    assert failure is not None
+    assert (failure.message, failure.hint) == ("--lr is high", "see `apmctl show`")
 
 
 def test_an_unforeseen_error_keeps_its_traceback(cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:

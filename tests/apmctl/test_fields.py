@@ -15,6 +15,7 @@ from apmctl.fields import Settings, Table
 from apmctl.signature import takes
 from apmctl_core.config import (
     ApmConfig,
+    Config,
     DataConfig,
     EvalConfig,
     Field,
@@ -22,7 +23,6 @@ from apmctl_core.config import (
     Recipe,
     TeacherConfig,
     TrainConfig,
-    fields_of,
 )
 from apmctl_core.errors import ConfigError
 
@@ -65,11 +65,11 @@ def test_every_field_has_a_flag_that_sets_it(tables: tuple[Table, ...], table: T
 
 
 def test_teachers_and_distill_have_all_fields_of_their_tables() -> None:
-    def names(tables: tuple[Table, ...], config: type) -> set[str]:
+    def names(tables: tuple[Table, ...], config: type[Config]) -> set[str]:
         return {f.name for table in tables if table.config is config for f in table.fields()}
 
-    def all_of(config: type) -> set[str]:
-        return {f.name for f in fields_of(config).values() if f.help}
+    def all_of(config: type[Config]) -> set[str]:
+        return {f.name for f in config.fields().values() if f.help}
 
     for config in (DataConfig, ModelConfig, TeacherConfig, Recipe):
         assert names(fields.TEACHERS, config) == names(fields.DISTILL, config) == all_of(config)

@@ -199,6 +199,13 @@ def test_what_differs_between_rows_stands_apart_in_the_protocol(cli: Cli, measur
     assert "  loss: l1 on logits (convnet3 soft), cross-entropy (convnet3 hard)" in lines
 
 
+def test_scores_are_columns(cli: Cli, measured: Engine) -> None:
+    measured.metrics["results"] = [replace(ROW, scores={"hard_gain": 0.25}), ROW]
+    lines = cli("eval", "a-set").out.splitlines()
+    assert lines[2].endswith("difference  hard gain")
+    assert [line.split()[-1] for line in lines[3:5]] == ["0.25", "-"]
+
+
 def test_eval_without_anything_to_compare_with(cli: Cli, measured: Engine) -> None:
     measured.metrics["results"] = [replace(ROW, random_accuracies=())]
     answer = cli("eval", "a-set")

@@ -117,8 +117,8 @@ def test_a_stage_that_starts_over_is_measured_anew(capsys: pytest.CaptureFixture
 def test_notes_are_lines_and_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     emit = Lines(Sink())
     emit(Note(text="using \x1b[31mred"))
-    emit(Note(text="slow", level="warning"))
-    assert _lines(capsys) == ["note: using \\x1b[31mred", "warning: slow"]
+    emit(Note(text="slow; `list` or `memory_budget 4GB`", level="warning"))
+    assert _lines(capsys) == ["note: using \\x1b[31mred", "warning: slow; `apmctl list` or --memory-budget 4GB"]
 
 
 def test_quiet_listens_to_nothing(capsys: pytest.CaptureFixture[str]) -> None:

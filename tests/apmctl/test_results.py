@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from apmctl_core.hub.references import Reference
-
 from apmctl.blocks import as_text
 from apmctl.output import to_json
 from apmctl.results.exchanged import Location, Pulled, Pushed, Released
@@ -17,6 +15,7 @@ from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.hub.publication import Pushed as Publication
 from apmctl_core.hub.pull import Pulled as Fetched
 from apmctl_core.jobs import Outcome
+from apmctl_core.network.references import Reference
 
 from .conftest import Answer
 from .samples import ROW, draft
@@ -66,7 +65,7 @@ def test_distill_with_push() -> None:
     result = Released.by("distill", OUTCOME, results=[ROW], hub=hub)
     document = json.loads(to_json(result))
     made = json.loads(to_json(Made.by("distill", OUTCOME)))
-    assert list(document.items()) == list({**made, "results": [ROW], "hub": LOCATION}.items())
+    assert list(document.items()) == list({**made, "results": [ROW.document()], "hub": LOCATION}.items())
     assert result.brief() == ARTIFACT.ref
     text = as_text(result.blocks())
     for part in (f"set {ARTIFACT.ref} (reused)", "84.1 ± 1.2", "https://hub/o/n"):

@@ -25,8 +25,8 @@ def _is_native(listing: Listing, spec: DatasetSpec | None) -> bool:
 def open_cifar(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Source:  # noqa: ARG001
     """Open CIFAR's native files, in the listed folder or one below. Raises DataError if they are not the originals.
 
-    The files are pickles, and torchvision unpickles them. That is acceptable here alone: it first checks the md5 of
-    every file against those of the originals, and refuses all others.
+    The files are pickles, and torchvision unpickles them. This is acceptable only because torchvision first checks
+    the md5 of every file against those of the originals, and refuses all others.
     """
     from torchvision.datasets import CIFAR10, CIFAR100
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import functools
 import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from apmctl_core.data.columns import Columns, concat, detect, label_values, payloads
 from apmctl_core.data.listing import Listing
@@ -94,15 +93,9 @@ def _read_labels(path: Path, column: str) -> pa.ChunkedArray:
         return file.read([column]).column(column)
 
 
-def _images(path: Path, column: str) -> Iterator[list[Payload]]:
-    with _open(path, column) as file:
-        for batch in file.iter_batches(BATCH, columns=[column], use_threads=False):
-            yield payloads(batch.column(0))
-
-
 @dataclass(frozen=True)
 class _Files:
-    """The files of a split, and at which row of the split each one begins."""
+    """The files of a split, and the row of the split at which each one starts."""
 
     paths: tuple[Path, ...]
     starts: tuple[int, ...]
@@ -113,7 +106,9 @@ class _Files:
 
     def batches(self, column: str) -> Iterator[list[Payload]]:
         for path in self.paths:
-            yield from _images(path, column)
+            with _open(path, column) as file:
+                for batch in file.iter_batches(BATCH, columns=[column], use_threads=False):
+                    yield payloads(batch.column(0))
 
 
 def _split(root: Path, group: Sequence[PurePosixPath], columns: Columns) -> tuple[_Files, pa.ChunkedArray]:
@@ -121,10 +116,6 @@ def _split(root: Path, group: Sequence[PurePosixPath], columns: Columns) -> tupl
     parts = [_read_labels(path, columns.label) for path in paths]
     lengths = [len(part) for part in parts]
     return _Files(paths, tuple(itertools.accumulate([0, *lengths[:-1]]))), concat(parts)
-
-
-def _rows(files: _Files, labels: np.ndarray, column: str) -> Rows:
-    return Rows(labels, lambda: files.batches(column), files.where)
 
 
 def open_parquet(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Source:
@@ -141,7 +132,10 @@ def open_parquet(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Sour
         tests.reverse()
     splits = [_split(root, groups[word], columns) for word in ("train", *tests)]
     values, names = label_values([labels for _, labels in splits], columns.label, columns.names)
-    rows = [_rows(files, labels, columns.image) for (files, _), labels in zip(splits, values, strict=True)]
+    rows = [
+        Rows(labels, functools.partial(files.batches, columns.image), files.where)
+        for (files, _), labels in zip(splits, values, strict=True)
+    ]
     return Source(rows[0], tuple(rows[1:]), names, f"parquet in {root}")
 
 

@@ -334,7 +334,7 @@ def test_segments_that_were_shortened_in_mid_run_are_resumed_from_there(
     assert limit == 15  # half of the 30 images
     cycles.clear()
     # The state of the cycle that was too much is there although nothing else is, as after SIGKILL.
-    monkeypatch.setattr(checkpoint.Thrifty, "last", lambda self, make: None)
+    monkeypatch.setattr(checkpoint.ThrottledSaver, "last", lambda self, make: None)
     with pytest.raises(Interrupted):
         cut(tmp_path / "stopped", At("distill", 3, lambda: signal.raise_signal(signal.SIGTERM)))
     interrupts.install()

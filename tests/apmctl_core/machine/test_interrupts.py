@@ -12,7 +12,7 @@ import pytest
 
 from apmctl_core.errors import Interrupted
 from apmctl_core.machine import interrupts
-from apmctl_core.training.checkpoint import Snapshot, Thrifty
+from apmctl_core.training.checkpoint import Snapshot, ThrottledSaver
 
 
 @pytest.fixture(autouse=True)
@@ -93,10 +93,10 @@ class Clock:
     def clear(self, name: str) -> None: ...
 
 
-def clocked(monkeypatch: pytest.MonkeyPatch, cost: float) -> tuple[Clock, Thrifty]:
+def clocked(monkeypatch: pytest.MonkeyPatch, cost: float) -> tuple[Clock, ThrottledSaver]:
     clock = Clock(cost)
     monkeypatch.setattr("apmctl_core.training.checkpoint.time.monotonic", lambda: clock.now)
-    return clock, Thrifty(clock, "state")
+    return clock, ThrottledSaver(clock, "state")
 
 
 @pytest.mark.parametrize("cost", [0.001, 0.05, 2.0])
