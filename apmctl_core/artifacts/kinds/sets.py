@@ -71,17 +71,6 @@ def load_set(artifact: Artifact) -> DistilledSet:
     )
 
 
-def check_values(artifact: Artifact) -> int:
-    """Check every value of a set as `load_set` does, piece by piece: memory does not grow with the set. Returns M."""
-    count = check_structure(artifact)
-    path = artifact.file(FILE)
-    _check_pieces(path, finite=("images", "logits"), below={"labels": len(artifact.manifest.classes), "stage": None})
-    if BASELINE_FILE in artifact.manifest.files:
-        _check_pieces(artifact.file(BASELINE_FILE), finite=("logits",), below={"index": None})
-    load_preprocessing(artifact.path, artifact.manifest)
-    return count
-
-
 def _check_pieces(path: Path, finite: tuple[str, ...], below: dict[str, int | None]) -> None:
     from apmctl_core.storage import tensors as io
 
@@ -141,7 +130,13 @@ def _check_range(values: Tensor, below: int | None, path: Path, name: str) -> No
 
 
 def _check(artifact: Artifact, *_: object) -> None:
-    check_values(artifact)
+    """Check every value as `load_set` does, piece by piece: memory does not grow with the set."""
+    check_structure(artifact)
+    path, classes = artifact.file(FILE), len(artifact.manifest.classes)
+    _check_pieces(path, finite=("images", "logits"), below={"labels": classes, "stage": None})
+    if BASELINE_FILE in artifact.manifest.files:
+        _check_pieces(artifact.file(BASELINE_FILE), finite=("logits",), below={"index": None})
+    load_preprocessing(artifact.path, artifact.manifest)
     if PREVIEW_FILE in artifact.manifest.files:
         with open_regular(artifact.file(PREVIEW_FILE)) as file:
             if file.read(len(_PNG)) != _PNG:

@@ -358,6 +358,15 @@ def test_files_that_the_manifest_does_not_list_are_reported(store: Store, put: P
         require_sound(made, teacher_shapes)
 
 
+def test_a_preview_must_be_a_png(store: Store, make: Callable[..., Manifest]) -> None:
+    draft = make("set")
+    with store.workspace("set", "demo", draft.id) as work:
+        save_set(work.path, set_value())
+        work.write("preview.png", b"<svg/>")
+        made = work.publish(draft)
+    assert verify(made, teacher_shapes) == ["preview.png is not a PNG"]
+
+
 def test_files_swapped_between_artifacts_are_found(store: Store, put: Put) -> None:
     one, two = put["set"](store, "one", 1), put["set"](store, "two", 2)
     for name in ("set.safetensors", "baseline.safetensors"):

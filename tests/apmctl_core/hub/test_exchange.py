@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from apmctl_core.artifacts import Artifact, Store
+from apmctl_core.artifacts import Artifact, Store, open_artifact
 from apmctl_core.artifacts.kinds.sets import load_set
 from apmctl_core.artifacts.verify import verify
+from apmctl_core.config import digest
 from apmctl_core.errors import ConfigError, MismatchError
 from apmctl_core.formats.set_parquet import pixels
 from apmctl_core.hub.find import find, on_hub
@@ -38,6 +39,23 @@ def test_a_set_comes_back_as_it_was(hub: LocalHub, store: Store, other: Store, n
     assert bytes_of(pulled.artifact) == bytes_of(made)
     assert verify(pulled.artifact, state_shapes) == []
     assert tree_of(other) == [f"sets/{made.name}/{made.id}/{file}" for file in sorted(bytes_of(made))]
+
+
+def test_a_set_of_an_older_schema_comes_back_as_it_was(hub: LocalHub, store: Store, other: Store, name: str) -> None:
+    made = put_set(store)
+    values = json.loads((made.path / "manifest.json").read_bytes())
+    for tables in (values["recipe"], values["config"]):
+        tables["distill"] |= {f"student_{key}": value for key, value in tables["distill"].pop("student").items()}
+        del tables["distill"]["method"]
+    del values["recipe"]["evaluate"]["protocol"]
+    values |= {"schema": 1, "id": digest("set", values["config"], values["inputs"], 1)}
+    (made.path / "manifest.json").write_text(json.dumps(values))
+    older = open_artifact(made.path.rename(made.path.with_name(values["id"])))
+    push(store, older, name)
+    pulled = pull(other, parse(name)).artifact
+    assert (pulled.id, pulled.manifest) == (values["id"], older.manifest)
+    assert bytes_of(pulled) == bytes_of(older)
+    assert other.find(values["id"]).manifest == older.manifest
 
 
 def test_a_pool_goes_to_a_model_repository(hub: LocalHub, store: Store, other: Store, name: str) -> None:

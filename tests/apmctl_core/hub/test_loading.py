@@ -87,7 +87,7 @@ def test_what_is_not_on_the_hub_is_an_error_of_the_network(hub: LocalHub, tmp_pa
 
 
 def test_the_package_is_imported_without_torch() -> None:
-    code = "import sys, apmctl_core.hub; assert not {'torch', 'huggingface_hub'} & set(sys.modules)"
+    code = "import sys, apmctl_core.hub.find; assert not {'torch', 'huggingface_hub'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="nothing"):
         apmctl_core.nothing  # noqa: B018
