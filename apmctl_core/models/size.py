@@ -1,11 +1,9 @@
-"""How large a network is: multiply-adds, activations and weights, counted by torch on the meta device."""
+"""How large a network is: multiply-adds, activations and weights, counted while it runs once."""
 
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,18 +38,17 @@ class NetworkSize:
 
 @functools.lru_cache(maxsize=64)
 def size_of(model: ModelConfig, shape: Shape, num_classes: int) -> NetworkSize:
-    """The size of a network, without allocating it. Raises ConfigError as `build` does."""
-    from torch.utils.flop_counter import FlopCounterMode
+    """The size of a network, by one forward pass of a tiny batch on the CPU. Raises ConfigError as `build` does.
 
-    with torch.device("meta"):
-        network = build(model, shape, num_classes).train()
-        images = torch.empty(_BATCH, *shape)
-    kept = _Kept(network)
-    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(kept.pack, kept.unpack):
-        network(images)
+    Torch's own flop counter, and its meta device, would load the compiler first: a second on every start.
+    """
+    network = build(model, shape, num_classes).train()
+    counter = _Counter(network)
+    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(counter.keep, lambda kept: kept):
+        network(torch.zeros(_BATCH, *shape))
     return NetworkSize(
-        multiply_adds=counter.get_total_flops() / 2 / _BATCH,
-        activations=kept.elements / _BATCH,
+        multiply_adds=counter.multiply_adds / _BATCH,
+        activations=counter.elements / _BATCH,
         weights=sum(value.numel() for value in network.state_dict().values()),
         depends_on_batch=depends_on_batch(network),
     )
@@ -64,29 +61,30 @@ def state_shapes(model: ModelConfig, shape: Shape, num_classes: int) -> dict[str
     return {name: tuple(value.shape) for name, value in network.state_dict().items()}
 
 
-class _Kept:
-    """Counts what autograd keeps of a forward pass; tensors that share their storage count once, weights never."""
+class _Counter:
+    """Counts multiply-adds of layers with weights, and what autograd keeps of a forward pass (weights excepted)."""
 
     def __init__(self, network: nn.Module) -> None:
-        self._weights = {p.untyped_storage()._cdata for p in network.parameters()}
-        self._storages: dict[int, int] = {}
-        self._alive: list[Any] = []  # a storage that is freed would give its address to the next one
+        self.multiply_adds = 0
+        self._weights = {p.data_ptr() for p in network.parameters()}
+        self._kept: dict[int, Tensor] = {}  # by address; held, so that no address is given to another tensor
+        for layer in network.modules():
+            if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
+                layer.register_forward_hook(self._count)
 
-    def pack(self, tensor: Tensor) -> Tensor:
-        """Count one tensor that is kept."""
-        storage = tensor.untyped_storage()
-        if storage._cdata not in self._weights and tensor.is_floating_point():
-            self._alive.append(storage)
-            self._storages[storage._cdata] = math.prod(tensor.shape)
-        return tensor
+    def _count(self, layer: nn.Module, _: object, output: Tensor) -> None:
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        self.multiply_adds += output.numel() * weight[0].numel()
 
-    @staticmethod
-    def unpack(tensor: Tensor) -> Tensor:
-        """Hand a kept tensor back as it is."""
+    def keep(self, tensor: Tensor) -> Tensor:
+        """Count one tensor that autograd keeps."""
+        if tensor.is_floating_point() and tensor.data_ptr() not in self._weights:
+            self._kept[tensor.data_ptr()] = tensor.detach()
         return tensor
 
     @property
     def elements(self) -> int:
         """What is kept, and two gradients of the largest of it, which the way back holds at once."""
-        sizes = self._storages.values()
+        sizes = [tensor.numel() for tensor in self._kept.values()]
         return sum(sizes) + 2 * max(sizes, default=0)
