@@ -41,13 +41,38 @@ UPWARDS = {
     ("apmctl_core.machine.runtime", "apmctl_core"),
 }
 CIRCLE = {"apmctl_core", *(f"apmctl_core.{name}" for name in ("api", "hub.client", "hub.pull", "hub.references"))}
-WORDS = """
-artifacts.artifact artifacts.kinds.pools artifacts.kinds.reports artifacts.kinds.sets artifacts.refs
-config.presets config.recipe data.build data.cache data.decode data.listing data.preprocessing data.request
-data.sampling data.sources.hub data.zca evaluation.evaluate hub.publication hub.pull hub.push hub.references
-jobs.pipeline jobs.recipes machine.runtime machine.segment models.registry stages.distill stages.teachers
-storage.files storage.locks
-""".split()
+WORDS = [
+    "artifacts.artifact",
+    "artifacts.kinds.pools",
+    "artifacts.kinds.reports",
+    "artifacts.kinds.sets",
+    "artifacts.refs",
+    "config.presets",
+    "config.recipe",
+    "data.build",
+    "data.cache",
+    "data.decode",
+    "data.listing",
+    "data.preprocessing",
+    "data.request",
+    "data.sampling",
+    "data.sources.hub",
+    "data.zca",
+    "evaluation.evaluate",
+    "hub.publication",
+    "hub.pull",
+    "hub.push",
+    "hub.references",
+    "jobs.pipeline",
+    "jobs.recipes",
+    "machine.runtime",
+    "machine.segment",
+    "models.registry",
+    "stages.distill",
+    "stages.teachers",
+    "storage.files",
+    "storage.locks",
+]
 
 
 @dataclass(frozen=True)
