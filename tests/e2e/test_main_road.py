@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.e2e.conftest import MODEL, TINY, Shell, sha256
+from tests.command import Shell
+from tests.e2e.conftest import MODEL, TINY, sha256
 
 
 def set_file(document):
@@ -18,7 +19,7 @@ def test_the_same_command_again_reuses_in_under_three_seconds(made):
     shell, first = made
     assert first["artifact"]["reused"] is False
     began = time.monotonic()
-    second = shell.json("distill", "digits", *TINY)
+    second = Shell(shell.store, installed=True).json("distill", "digits", *TINY)
     assert time.monotonic() - began < 3
     assert second["artifact"] == first["artifact"] | {"reused": True}
 
@@ -33,7 +34,7 @@ def test_two_stores_and_one_seed_give_the_same_bytes_and_another_seed_others(mad
     assert other["artifact"]["id"] != first["artifact"]["id"]
 
 
-@pytest.mark.parametrize("segment", ["1", "7"])
+@pytest.mark.parametrize("segment", ["3", "7"])
 def test_segments_give_the_same_images(made, shell, segment):
     _, whole = made
     cut = shell.json("distill", "digits", *TINY, "--segment", segment)

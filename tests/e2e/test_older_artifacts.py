@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import apmctl_core
-from tests.e2e.conftest import Shell
+from tests.command import Shell
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 RELEASES = sorted(p.name for p in FIXTURES.iterdir() if (p / "sets").is_dir())
