@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--ipc-segment", type=int, default=50, help="its segment [%(default)s]")
     parser.add_argument("--no-compile", action="store_true", help="without torch.compile")
     quick = {"segments": (2,), "arch": "convnet2", "width": 4, "side": 8, "classes": 4, "ipc": 2, "batch": 4}
-    small = {"ipcs": (1, 2), "ipc_arch": "convnet2", "ipc_side": 8, "ipc_batch": 10, "ipc_segment": 5}
+    small = {"ipcs": (2,), "ipc_arch": "convnet2", "ipc_side": 8, "ipc_batch": 10, "ipc_segment": 5}
     args = parse(parser, argv, {**quick, **small, "no_compile": True, "precision": "fp32"})
     if args.worker:
         values = json.loads(args.worker)

@@ -101,26 +101,31 @@ class Child:
 
 @dataclass(frozen=True)
 class Shell:
-    """The command on one store. `installed` starts the installed one, not a fork."""
+    """The command on one store. `installed` starts the installed one, not a fork.
+
+    `environment`, where it is given, is all of it; `folder` is the working directory.
+    """
 
     store: Path
     installed: bool = False
+    environment: dict[str, str] | None = None
+    folder: Path = ROOT
 
     def start(self, *arguments: object, **how: Any) -> Child:
         """Start a command line; `how` are options of the server's `_become`: eager, die_at, root."""
         words = [str(argument) for argument in arguments]
-        env = os.environ | _ENVIRONMENT | {"APMCTL_HOME": str(self.store)}
+        env = (self.environment or os.environ | _ENVIRONMENT) | {"APMCTL_HOME": str(self.store)}
         number, files = next(_numbers), []
         for stream in ("out", "err"):
             files.append(_folder() / f"{number}.{stream}")
             files[-1].touch()
         out, err = files
         if not self.installed:
-            names = {"out": str(out), "err": str(err), "env": env}
+            names = {"out": str(out), "err": str(err), "env": env, "folder": str(self.folder)}
             pid = _server().ask(action="start", arguments=words, **names, **how)
             return Child(pid, lambda: _server().ask(action="poll", pid=pid), (out, err))
         with out.open("w") as stdout, err.open("w") as stderr:
-            process = subprocess.Popen([COMMAND, *words], env=env, stdout=stdout, stderr=stderr)
+            process = subprocess.Popen([COMMAND, *words], env=env, cwd=self.folder, stdout=stdout, stderr=stderr)
         return Child(process.pid, process.poll, (out, err))
 
     def __call__(self, *arguments: object) -> Answer:
@@ -237,6 +242,7 @@ def _become(
     out: str,
     err: str,
     env: dict[str, str],
+    folder: str,
     eager: bool = False,
     die_at: int = 0,
     root: str | None = None,
@@ -251,6 +257,7 @@ def _become(
         os.dup2(os.open(path, os.O_RDONLY if descriptor == 0 else os.O_WRONLY | os.O_APPEND), descriptor)
     os.environ.clear()
     os.environ.update(env)
+    os.chdir(folder)
     counter = _Counter(root, die_at) if root is not None else None
     if eager:
         save_always()
