@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.command import Shell
 
-RESUMING = "note: going on with the unfinished set"
+RESUMING = "note: resuming unfinished set"
 SMALL = ["--width", "8", "--device", "cpu", "--precision", "fp32"]
 DISTILL = [
     *("distill", "digits", "--ipc", "1", "--student-epochs", "20", "--checkpoints", "2"),
@@ -24,7 +24,7 @@ def test_signals_leave_in_time_and_the_run_is_listed_continued_and_removed(tmp_p
     answer, seconds = run.stop(signal.SIGINT)
     assert (answer.code, seconds < 5) == (130, True)
     assert [line.split(":")[0] for line in answer.err.splitlines()[-2:]] == ["error", "hint"]
-    assert "the same command" in answer.err.splitlines()[-1]
+    assert "same command" in answer.err.splitlines()[-1]
     (first,) = shell.json("list")["runs"]
     assert (first["kind"], first["running"], first["progress"]["total"]) == ("set", False, 30000)
 

@@ -27,8 +27,6 @@ from apmctl_core.machine.runtime import resolve
 from apmctl_core.methods import matching
 from apmctl_core.stages import distill as stage
 from apmctl_core.training import checkpoint
-from tests.command import save_always
-from tests.helpers import contents
 
 RECIPE = Recipe(
     data=DataConfig(dataset="digits"),
@@ -43,7 +41,8 @@ RECIPE = Recipe(
 @pytest.fixture(autouse=True)
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save at every chance: runs of a second would save nothing otherwise."""
-    save_always(monkeypatch.setattr)
+    monkeypatch.setattr(checkpoint, "_LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "_SHARE", 1e9)
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +65,12 @@ def everything(root: Path, emit: Emit = silent) -> list[Outcome]:
     made = [train_pool(here, RECIPE), distill_set(here, RECIPE)]
     again = relabel_set(here, "digits-ipc1", committee="single", name="again")
     return [*made, again, evaluate_set(here, "digits-ipc1", {})]
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Every path in a store with its bytes, but for what tells of seconds and dates."""
+    timed = {"events.jsonl", "manifest.json"}
+    return {str(p.relative_to(root)): b"" if p.name in timed or p.is_dir() else p.read_bytes() for p in root.rglob("*")}
 
 
 @pytest.fixture(scope="module")
