@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from common import Table, options, parse, report, words
 
 from apmctl_core.config import Recipe, TrainConfig
