@@ -54,7 +54,7 @@ def run(args: Namespace, name: str, store: Path, seed: int, emit: Callable[[Even
         for row in evaluate_set(session, distilled.artifact.ref, changes).metrics["results"]:
             found.append(
                 {
-                    **msgspec.to_builtins(row),
+                    **row.document(),
                     "precision": precision,
                     "seed": seed,
                     "seconds": distilled.metrics["seconds"],
