@@ -14,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from apmctl_core.jobs.pipeline import Outcome, Session, distill_set, evaluate_set, train_pool
 from common import Table, options, parse, report, words
 
 from apmctl_core.config import Recipe, TrainConfig
 from apmctl_core.config.presets import preset
 from apmctl_core.events import Event, Note
+from apmctl_core.jobs import Outcome, Session, distill_set, evaluate_set, train_pool
 from apmctl_core.machine.runtime import resolve
 
 SIDES = (("bf16", True), ("fp32", False))  # precision, compiled
@@ -44,7 +44,7 @@ def run(args: Namespace, name: str, store: Path, seed: int, emit: Callable[[Even
     shared: str | None = None
     found = []
     for precision, compiled in SIDES:
-        runtime = resolve(args.device, compiled and not args.no_compile, 0, emit)
+        runtime = resolve(args.device, compiled and not args.no_compile)
         session = Session(store=Store(store), runtime=runtime, data_path=_data(args, base), emit=emit)
         recipe = replace(base, precision=precision)
         pool = shared or train_pool(session, recipe).artifact.ref
@@ -52,8 +52,15 @@ def run(args: Namespace, name: str, store: Path, seed: int, emit: Callable[[Even
         distilled: Outcome = distill_set(session, recipe, pool=pool)
         changes = {"repeats": args.networks, "labels": list(args.labels)}
         for row in evaluate_set(session, distilled.artifact.ref, changes).metrics["results"]:
-            found.append({**row, "precision": precision, "seed": seed, "seconds": distilled.metrics["seconds"]})
-            print(f"{name}, {precision}, seed {seed}: {row['accuracy_mean']:.4f}", flush=True)
+            found.append(
+                {
+                    **row.document(),
+                    "precision": precision,
+                    "seed": seed,
+                    "seconds": distilled.metrics["seconds"],
+                }
+            )
+            print(f"{name}, {precision}, seed {seed}: {row.accuracy_mean:.4f}", flush=True)
     return found
 
 

@@ -114,7 +114,7 @@ def machine(device: str = "cpu") -> dict[str, str]:
     import psutil
     import torch
 
-    from apmctl_core.machine.runtime import device_name
+    from apmctl_core.machine.device import device_name
 
     cpu = device_name(torch.device("cpu"))
     return {

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from apmctl_core.jobs.workload import Task, distill_load, multiply_adds, teacher_load
 from common import Table, gigabytes, median, options, parse, report, spread
 from subjects import noise
 
@@ -21,14 +20,18 @@ from apmctl_core.config.presets import preset
 from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.events import Event, Note, Progress
 from apmctl_core.machine import memory
-from apmctl_core.machine.runtime import Runtime, choose_precision, resolve
-from apmctl_core.models.registry import build
+from apmctl_core.machine.device import choose_precision
+from apmctl_core.machine.runtime import Runtime, resolve
+from apmctl_core.methods import get
+from apmctl_core.models import build, size_of
 from apmctl_core.seeding import Stream
+from apmctl_core.stages import teachers
 from apmctl_core.stages.distill import distill
-from apmctl_core.stages.teachers import train_teachers
+from apmctl_core.training.context import Context
 from apmctl_core.training.examples import TensorSource
-from apmctl_core.training.loop import Schedule, Trainer, match_logits
-from apmctl_core.values import TeacherPool
+from apmctl_core.training.loop import Trainer
+from apmctl_core.training.procedure import MATCH_LOGITS, Procedure
+from apmctl_core.values import Task, TeacherPool
 
 SHAPE, CLASSES = (3, 32, 32), 10
 AIM_MINUTES = 15
@@ -88,9 +91,8 @@ def cycle_seconds(recipe: Recipe, runtime: Runtime, precision: str, count: int) 
         model=recipe.model, shape=SHAPE, num_classes=CLASSES, states=[state], preprocessing=whitening(math.prod(SHAPE))
     )
     ticks = Ticks()
-    runtime = replace(runtime, emit=ticks)
-    data = noise(SHAPE, CLASSES, train=1)
-    distill(data, pool, config, stream=Stream(0), runtime=runtime, precision=precision, emit=ticks)
+    context = Context(stream=Stream(0), runtime=runtime, precision=precision, emit=ticks)
+    distill(noise(SHAPE, CLASSES, train=1), pool, config, context)
     return ticks.seconds(), ticks.notes
 
 
@@ -101,16 +103,8 @@ def epoch_seconds(
     data = noise(SHAPE, CLASSES, train=images // CLASSES)
     config = replace(recipe.teachers, count=1, epochs=count + 1)
     ticks = Ticks()
-    train_teachers(
-        data,
-        whitening(math.prod(SHAPE)),
-        recipe.model,
-        config,
-        stream=Stream(0),
-        runtime=replace(runtime, emit=ticks),
-        precision=precision,
-        emit=ticks,
-    )
+    context = Context(stream=Stream(0), runtime=runtime, precision=precision, emit=ticks)
+    teachers.train_teachers(data, whitening(math.prod(SHAPE)), recipe.model, config, context)
     return ticks.seconds()[:count], ticks.notes
 
 
@@ -120,17 +114,15 @@ def step_seconds(recipe: Recipe, runtime: Runtime, precision: str, count: int) -
     total = c.ipc * CLASSES
     network = build(recipe.model, SHAPE, CLASSES)
     initial = {name: value.clone() for name, value in network.state_dict().items()}
-    trainer = Trainer(network, match_logits, runtime, precision, batch=c.student.batch)
+    context = Context(stream=Stream(0), runtime=runtime, precision=precision)
+    trainer = Trainer(network, Procedure(loss=MATCH_LOGITS), context)
     source = TensorSource(
         torch.randn(total, *SHAPE, device=runtime.device), torch.randn(total, CLASSES, device=runtime.device)
-    )
-    schedule = Schedule(
-        epochs=c.student.epochs, lr=c.student.lr, momentum=0.9, weight_decay=5e-4, batch=c.student.batch
     )
     steps = c.student.epochs * math.ceil(total / c.student.batch)
 
     def train() -> None:
-        trainer.fit(initial, source, schedule, Stream(0))
+        trainer.fit(initial, source, c.student, context.stream, context.segment)
 
     return [seconds / steps for seconds in timed(train, count, runtime.device)]
 
@@ -168,19 +160,20 @@ def measure(args: Namespace, recipe: Recipe, runtime: Runtime, precision: str) -
 def tables(recipe: Recipe, found: Measured, images: int) -> list[Table]:
     """What was measured, and what follows for the whole recipe."""
     c, t = recipe.distill, recipe.teachers
-    task = Task(SHAPE, CLASSES, images, 0)
+    task = Task(shape=SHAPE, num_classes=CLASSES, train=images, test=0, preprocessing="zca", precision="bf16")
+    size = size_of(recipe.model, SHAPE, CLASSES)
     batch = min(c.student.batch, c.ipc * CLASSES)
-    per_image = 6 * multiply_adds(recipe.model, SHAPE, CLASSES)
+    per_image = 6 * size.multiply_adds
     total = c.ipc * CLASSES
     work = {
         "a student's step": (found.step, per_image * total / math.ceil(total / batch)),
         f"a refresh cycle (E {c.student.epochs}, Kc {c.checkpoints}, G {c.refresh_every})": (
             found.cycle,
-            distill_load(replace(recipe, distill=replace(c, rounds=c.refresh_every)), task).flops,
+            get(c.method).cost(replace(c, rounds=c.refresh_every), task, size).flops,
         ),
         f"a teacher's epoch ({images:,} images)": (
             found.epoch,
-            teacher_load(replace(recipe, teachers=replace(t, count=1, epochs=1)), task).flops,
+            teachers.cost(replace(t, count=1, epochs=1), task, size).flops,
         ),
     }
     rows = [
@@ -188,11 +181,11 @@ def tables(recipe: Recipe, found: Measured, images: int) -> list[Table]:
         for name, (seconds, flops) in work.items()
     ]
     rounds = math.ceil(c.rounds / c.refresh_every) * median(found.cycle)
-    teachers = t.count * t.epochs * median(found.epoch)
+    epochs = t.count * t.epochs * median(found.epoch)
     whole = [
         (f"{c.rounds:,} rounds", f"{rounds / 60:.1f}"),
-        (f"{t.count} teachers, {t.epochs} epochs", f"{teachers / 60:.1f}"),
-        ("both", f"{(rounds + teachers) / 60:.1f}"),
+        (f"{t.count} teachers, {t.epochs} epochs", f"{epochs / 60:.1f}"),
+        ("both", f"{(rounds + epochs) / 60:.1f}"),
     ]
     header = ("part", "ms, median (range)", "TFLOP/s", f"of {found.matmul / 1e12:.1f} TFLOP/s (matrix product)")
     return [Table("Measured", header, rows), Table("Projected", ("part", "minutes"), whole)]
@@ -213,7 +206,7 @@ def main(argv: list[str] | None = None) -> None:
     recipe = preset("cifar10-ipc50")
     recipe = recipe if on_gpu and not args.quick else small(recipe)
     runtime = resolve(args.device, not args.no_compile, args.segment)
-    precision = choose_precision(args.precision, runtime.device, multiply_adds(recipe.model, SHAPE, CLASSES))
+    precision = choose_precision(args.precision, runtime.device, size_of(recipe.model, SHAPE, CLASSES).multiply_adds)
     found, notes = measure(args, recipe, runtime, precision)
     said = [
         f"{precision}; peak memory {gigabytes(found.peak)} GB. Projected time below {AIM_MINUTES} minutes is aimed at."

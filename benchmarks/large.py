@@ -27,6 +27,7 @@ from apmctl_core.seeding import Stream
 from apmctl_core.stages.distill import distill
 from apmctl_core.stages.teachers import train_teachers
 from apmctl_core.storage.files import atomic_folder, require_space
+from apmctl_core.training.context import Context
 
 PHASES = ("preprocessing fitted", "teacher trained an epoch and tested", "set initialised")
 _CHUNK = 2000
@@ -67,7 +68,7 @@ def serve(values: dict[str, Any]) -> None:
 
 def _phases(dataset: Dataset, values: dict[str, Any]) -> Iterator[Callable[[], dict[str, Any]]]:
     runtime = resolve(values["device"], values["compile"])
-    shared: dict[str, Any] = {"stream": Stream(0), "runtime": runtime, "precision": values["precision"]}
+    context = Context(stream=Stream(0), runtime=runtime, precision=values["precision"])
     model = ModelConfig(arch=values["arch"], width=values["width"])
     made: dict[str, Any] = {}
 
@@ -77,12 +78,12 @@ def _phases(dataset: Dataset, values: dict[str, Any]) -> Iterator[Callable[[], d
 
     def taught() -> dict[str, Any]:
         config = TeacherConfig(count=1, epochs=1)
-        made["pool"], _ = train_teachers(dataset, made["preprocessing"], model, config, **shared)
+        made["pool"], _ = train_teachers(dataset, made["preprocessing"], model, config, context)
         return {}
 
     def begun() -> dict[str, Any]:
         config = ApmConfig(ipc=values["ipc"], rounds=0, image_lr=1.0)
-        images, *_ = distill(dataset, made["pool"], config, **shared)
+        images = distill(dataset, made["pool"], config, context).images
         return {"images": images.numel() * 4, "peak": peak_bytes()}
 
     yield from (fitted, taught, begun)

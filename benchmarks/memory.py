@@ -11,13 +11,11 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from apmctl_core.jobs.workload import Task, distill_load
 from chart import chart
 from children import Channel, Worker
 from common import Table, gigabytes, median, numbers, options, parse, report
 from subjects import Setting, serve_engine
 
-from apmctl_core.config import DataConfig, Recipe
 from apmctl_core.machine.segment import segment_length
 
 PUBLISHED = {500: "13.3", 250: "7", 100: "6.5"}  # GB on an A100, IPC 50 (METHOD)
@@ -48,10 +46,8 @@ def base_bytes(args: Namespace) -> int:
 def predicted(args: Namespace, values: dict[str, Any], base: int, segment: int) -> int:
     """The peak that `--segment auto` would expect in the place of an idle process that peaks at `base`."""
     setting = Setting.of(values)
-    data = DataConfig(dataset="noise")
-    recipe = Recipe(data=data, model=setting.model, distill=setting.config, precision=args.precision)
-    load = distill_load(recipe, Task(setting.shape, setting.classes, 0, 0))
-    return int(base + load.fixed_bytes + segment_length(load.images, segment) * load.image_bytes)
+    cost = setting.cost(args.precision)
+    return int(base + cost.fixed_bytes + segment_length(cost.images, segment) * cost.image_bytes)
 
 
 def setting_of(
@@ -150,7 +146,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--ipc-segment", type=int, default=50, help="its segment [%(default)s]")
     parser.add_argument("--no-compile", action="store_true", help="without torch.compile")
     quick = {"segments": (2,), "arch": "convnet2", "width": 4, "side": 8, "classes": 4, "ipc": 2, "batch": 4}
-    small = {"ipcs": (1, 2), "ipc_arch": "convnet2", "ipc_side": 8, "ipc_batch": 10, "ipc_segment": 5}
+    small = {"ipcs": (2,), "ipc_arch": "convnet2", "ipc_side": 8, "ipc_batch": 10, "ipc_segment": 5}
     args = parse(parser, argv, {**quick, **small, "no_compile": True, "precision": "fp32"})
     if args.worker:
         values = json.loads(args.worker)

@@ -16,14 +16,14 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 from common import Table, options, parse, report
-from subjects import Setting, noise, untrained
+from subjects import Setting, context, noise, untrained
 from torch import Tensor, nn
 
 from apmctl_core.config import ApmConfig, ModelConfig, TrainConfig
 from apmctl_core.data import Dataset
 from apmctl_core.data.sampling import stratified_sample
 from apmctl_core.machine.runtime import resolve
-from apmctl_core.models.registry import build
+from apmctl_core.models import build
 from apmctl_core.seeding import Stream
 from apmctl_core.stages.distill import distill
 from apmctl_core.training import augment
@@ -139,8 +139,8 @@ def compare(setting: Setting, changes: dict[str, object], segment: int) -> tuple
     config = replace(setting.config, **changes)  # type: ignore[arg-type]
     dataset = noise(setting.shape, setting.classes, train=config.ipc)
     pool = untrained(setting)
-    runtime = resolve("cpu", False, segment)
-    fast, *_ = distill(dataset, pool, config, stream=Stream(0), runtime=runtime, precision="fp32")
+    setting = replace(setting, config=config)
+    fast = distill(dataset, pool, config, context(resolve("cpu", False, segment), setting.cost("fp32"), "fp32")).images
     start = Plain(dataset, pool, config, Stream(0)).images
     plain = plain_images(dataset, pool, config, Stream(0))
     text = ", ".join(f"{k} {v}" for k, v in changes.items()) or "as it is"

@@ -14,13 +14,16 @@ from collections.abc import Callable
 import torch
 from common import Table, in_turns, median, numbers, options, parse, report, words
 
-from apmctl_core.config import ModelConfig
-from apmctl_core.events import Event, Note
-from apmctl_core.machine.runtime import Runtime, autocast, resolve
-from apmctl_core.models.registry import build
+from apmctl_core.config import ModelConfig, TrainConfig
+from apmctl_core.events import Emit, Event, Note
+from apmctl_core.machine.device import autocast
+from apmctl_core.machine.runtime import Runtime, resolve
+from apmctl_core.models import build
 from apmctl_core.seeding import Stream
+from apmctl_core.training.context import Context
 from apmctl_core.training.examples import TensorSource
-from apmctl_core.training.loop import Schedule, Trainer, match_logits
+from apmctl_core.training.loop import Trainer
+from apmctl_core.training.procedure import MATCH_LOGITS, Procedure
 
 CLASSES = 10
 Step = Callable[[int], None]  # takes so many steps
@@ -29,10 +32,11 @@ Step = Callable[[int], None]  # takes so many steps
 class Batch:
     """One batch of noise with soft labels, and the network that trains on it."""
 
-    def __init__(self, args: Namespace, width: int, size: int, device: torch.device) -> None:
+    def __init__(self, args: Namespace, width: int, size: int, device: torch.device, emit: Emit) -> None:
         self.model = ModelConfig(arch=args.arch, width=width)
         self.shape = (3, args.side, args.side)
         self.size = size
+        self.emit = emit
         self.images = torch.randn(size, *self.shape, device=device)
         self.targets = torch.randn(size, CLASSES, device=device)
 
@@ -66,12 +70,13 @@ def engine(batch: Batch, runtime: Runtime, precision: str, *, augmented: bool = 
     """A student's training: an epoch is one batch, so as many epochs as steps."""
     network = batch.network()
     initial = {name: value.clone() for name, value in network.state_dict().items()}
-    trainer = Trainer(network, match_logits, runtime, precision, batch=batch.size, augmented=augmented)
+    context = Context(stream=Stream(0), runtime=runtime, precision=precision, emit=batch.emit)
+    trainer = Trainer(network, Procedure(loss=MATCH_LOGITS, augmented=augmented), context)
     source = TensorSource(batch.images, batch.targets)
 
     def steps(count: int) -> None:
-        schedule = Schedule(epochs=count, lr=0.02, momentum=0.9, weight_decay=5e-4, batch=batch.size)
-        trainer.fit(initial, source, schedule, Stream(0))
+        config = TrainConfig(epochs=count, lr=0.02, momentum=0.9, weight_decay=5e-4, batch=batch.size)
+        trainer.fit(initial, source, config, context.stream, context.segment)
 
     return steps
 
@@ -170,12 +175,12 @@ def main(argv: list[str] | None = None) -> None:
         if isinstance(event, Note):
             notes.append(event.text)
 
-    runtime = resolve(args.device, not args.no_compile, 0, heard)
+    runtime = resolve(args.device, not args.no_compile)
     rows, profiles = [], []
     for width in args.widths:
         for size in args.batches:
             for precision in args.precisions:
-                batch = Batch(args, width, size, runtime.device)
+                batch = Batch(args, width, size, runtime.device, heard)
                 rows.append(measure(args, batch, runtime, precision))
                 profiles.append(profile(args, batch, runtime, precision))
                 print(" ".join(rows[-1]), flush=True)

@@ -17,12 +17,16 @@ from children import Channel, Paced, peak_bytes
 from apmctl_core.config import ApmConfig, ModelConfig, from_dict
 from apmctl_core.data import Dataset, Split, load
 from apmctl_core.data.preprocessing import Preprocessing
+from apmctl_core.events import Emit, silent
 from apmctl_core.machine import memory
-from apmctl_core.machine.runtime import resolve
-from apmctl_core.models.registry import build
+from apmctl_core.machine.cost import Cost
+from apmctl_core.machine.runtime import Runtime, resolve
+from apmctl_core.methods import get
+from apmctl_core.models import build, size_of
 from apmctl_core.seeding import Stream
 from apmctl_core.stages.distill import distill
-from apmctl_core.values import State, TeacherPool
+from apmctl_core.training.context import Context
+from apmctl_core.values import State, Task, TeacherPool
 
 Shape = tuple[int, int, int]
 
@@ -44,10 +48,23 @@ class Setting:
         model = ModelConfig(arch=rest.pop("arch"), width=rest.pop("width"))
         return cls(shape=shape, classes=classes, model=model, config=from_dict(ApmConfig, rest))
 
+    def cost(self, precision: str) -> Cost:
+        """What the engine takes this distillation to need."""
+        task = Task(
+            shape=self.shape, num_classes=self.classes, train=0, test=0, preprocessing="standard", precision=precision
+        )
+        size = size_of(self.model, self.shape, self.classes)
+        return get(self.config.method).cost(self.config, task, size)
+
     @property
     def image_bytes(self) -> int:
         """Bytes of all synthetic images as float32, without their momentum, which takes as many."""
         return 4 * self.config.ipc * self.classes * int(np.prod(self.shape))
+
+
+def context(runtime: Runtime, cost: Cost, precision: str, emit: Emit = silent) -> Context:
+    """The context of a stage of the engine; whether it is compiled is the runtime's."""
+    return Context(stream=Stream(0), runtime=runtime.for_cost(cost, emit), precision=precision, emit=emit)
 
 
 def noise(shape: Shape, classes: int, *, train: int, test: int = 1, seed: int = 0) -> Dataset:
@@ -95,16 +112,9 @@ def serve_engine(channel: Channel, setting: Setting, options: dict[str, Any]) ->
     """
     device = torch.device(options["device"])
     paced = Paced(channel, lambda: memory.peak(device) if device.type == "cuda" else peak_bytes())
-    runtime = resolve(options["device"], options["compile"], options["segment"], paced)
+    runtime = resolve(options["device"], options["compile"], options["segment"])
     dataset = dataset_of(setting, options.get("data"), options.get("cache"))
     pool = untrained(setting)
     with paced.started():
-        distill(
-            dataset,
-            pool,
-            setting.config,
-            stream=Stream(0),
-            runtime=runtime,
-            precision=options["precision"],
-            emit=paced,
-        )
+        cost = setting.cost(options["precision"])
+        distill(dataset, pool, setting.config, context(runtime, cost, options["precision"], paced))

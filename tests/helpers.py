@@ -47,3 +47,9 @@ def toy_pool(count=2, model=MODEL, classes=3, shape=(3, 8, 8), dtype=torch.float
         {k: v.to(dtype) for k, v in build(model, shape, classes, seed).state_dict().items()} for seed in range(count)
     ]
     return TeacherPool(model=model, shape=shape, num_classes=classes, states=states, preprocessing=standard())
+
+
+def contents(root):
+    """Every path in a store, hidden ones included, with its bytes, but for what tells of seconds and dates."""
+    timed = {"events.jsonl", "manifest.json"}
+    return {str(p.relative_to(root)): b"" if p.name in timed or p.is_dir() else p.read_bytes() for p in root.rglob("*")}

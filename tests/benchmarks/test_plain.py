@@ -9,7 +9,7 @@ from plain import Plain, plain_images
 from apmctl_core.config import ApmConfig, TrainConfig
 from apmctl_core.seeding import Stream
 from apmctl_core.stages.distill import distill
-from tests.helpers import runtime, toy_dataset, toy_pool
+from tests.helpers import context, toy_dataset, toy_pool
 
 CONFIG = ApmConfig(
     ipc=4, rounds=8, student=TrainConfig(epochs=6, batch=5), checkpoints=3, refresh_every=3, image_lr=2.0, alpha=0.5
@@ -28,7 +28,7 @@ CASES = {
 
 def both(config, segment=0, seed=0):
     data, pool = toy_dataset(), toy_pool()
-    fast, *_ = distill(data, pool, config, stream=Stream(seed), runtime=runtime(segment), precision="fp32")
+    fast = distill(data, pool, config, context(segment, seed=seed)).images
     return fast, plain_images(data, pool, config, Stream(seed))
 
 

@@ -13,7 +13,6 @@ import json
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,19 +20,15 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from tests.campaigns import warm
-from tests.campaigns.recipes import Job, contents, jobs, on
+from tests.campaigns.recipes import Failed, Job, jobs
+from tests.command import Answer, Child, Shell
+from tests.helpers import contents
 
-COMMAND = Path(sys.executable).parent / "apmctl"
 _ATTEMPTS = 3  # after so many kills a run is left alone
-_LIMIT = 600.0
 _AT_ITS_END = 1.0  # seconds: a signal that comes when a run is done may be too late
 _PATIENCE = 5.0  # seconds that a run has to leave after SIGINT or SIGTERM
-
-
-class Failed(Exception):
-    """A run that did not keep a promise."""
 
 
 @dataclass
@@ -45,27 +40,19 @@ class Tally:
     slowest: float = 0.0
     codes: Counter[str] = field(default_factory=Counter)
 
-    def document(self) -> dict[str, object]:
+    def document(self) -> dict[str, Any]:
         """The tally as JSON."""
-        found: dict[str, object] = {"runs": self.runs, "kills": self.kills}
+        values: dict[str, Any] = {"runs": self.runs, "kills": self.kills}
         if self.codes:
-            found |= {"slowest_exit_s": round(self.slowest, 2), "exit_codes": dict(sorted(self.codes.items()))}
-        return found
+            values |= {"slowest_exit_s": round(self.slowest, 2), "exit_codes": dict(sorted(self.codes.items()))}
+        return values
 
 
-@dataclass
-class Place:
-    """Where one run works."""
-
-    store: Path
-    log: Path
-
-
-def check_between(place: Place) -> None:
+def check_between(store: Path) -> None:
     """No reader sees half an artifact, and listing works, whatever was killed."""
     from apmctl_core.artifacts import Store
 
-    home = Store(place.store)
+    home = Store(store)
     damaged = home.scan()[1]
     if damaged:
         raise Failed(f"{damaged[0].path} is in sight and no artifact: {damaged[0].error}")
@@ -74,138 +61,154 @@ def check_between(place: Place) -> None:
             raise Failed(f"{run.path} belongs to a dead process and is said to be running")
 
 
-def check_end(job: Job, place: Place) -> None:
-    """The store is what an uninterrupted run makes of it, path by path and byte by byte."""
-    found = contents(place.store)
-    stray = sorted(found.keys() - job.expected.keys())
-    lost = sorted(job.expected.keys() - found.keys())
-    other = sorted(name for name in found.keys() & job.expected.keys() if found[name] != job.expected[name])
+def finish(job: Job, shell: Shell, tally: Tally) -> None:
+    """Let a run end; the store is then what an uninterrupted run makes of it, path by path and byte by byte."""
+    answer = shell(*job.arguments)
+    if answer.code != 0:
+        raise Failed(f"{job.name} ended with {answer}")
+    left = contents(shell.store)
+    stray = sorted(left.keys() - job.expected.keys())
+    lost = sorted(job.expected.keys() - left.keys())
+    other = sorted(name for name in left.keys() & job.expected.keys() if left[name] != job.expected[name])
     if stray or lost or other:
         raise Failed(f"{job.name}: stray {stray[:3]}, missing {lost[:3]}, other bytes in {other[:3]}")
+    tally.runs += 1
 
 
-def finish(job: Job, place: Place) -> None:
-    """Let a run end, and check what it made."""
-    child = warm.start(on(job.arguments, place.store), place.log)
-    code = child.wait(_LIMIT)
-    if code != 0:
-        raise Failed(f"{job.name} ended with {code}: {child.said[-2000:]}")
-    check_end(job, place)
-
-
-def kill_at_random(job: Job, place: Place, rng: random.Random, tally: Tally) -> None:
+def kill_at_random(job: Job, shell: Shell, rng: random.Random, tally: Tally) -> None:
     """SIGKILL at random moments, until a run ends before its moment comes."""
-    arguments = job.begin(place.store)
+    job.begin(shell.store)
     eager = rng.random() < 0.5
     for _ in range(_ATTEMPTS):
-        child = warm.start(arguments, place.log, eager=eager)
+        child = shell.start(*job.arguments, eager=eager)
         code = child.wait(rng.uniform(0, 1.1 * job.seconds))
         if code == 0:
             break
         if code is not None:
-            raise Failed(f"{job.name} ended with {code}: {child.said[-2000:]}")
-        child.send(signal.SIGKILL)
-        child.wait(_LIMIT)
+            raise Failed(f"{job.name} ended with {child.answer}")
+        child.stop(signal.SIGKILL)
         tally.kills += 1
-        check_between(place)
-    finish(job, place)
-    tally.runs += 1
+        check_between(shell.store)
+    finish(job, shell, tally)
 
 
-def kill_at_changes(job: Job, place: Place, points: list[int], tally: Tally) -> None:
+def kill_at_changes(job: Job, shell: Shell, points: list[int], tally: Tally) -> None:
     """SIGKILL just before the n-th change of the store's files, for each n of `points` in turn."""
-    arguments = job.begin(place.store)
+    job.begin(shell.store)
     for point in points:
-        child = warm.start(arguments, place.log, eager=True, die_at=point, root=place.store)
-        code = child.wait(_LIMIT)
-        if code == 0:
+        answer = shell.start(*job.arguments, eager=True, die_at=point, root=str(shell.store)).end()
+        if answer.code == 0:
             break
-        if code != -signal.SIGKILL:
-            raise Failed(f"{job.name} ended with {code}: {child.said[-2000:]}")
+        if answer.code != -signal.SIGKILL:
+            raise Failed(f"{job.name} ended with {answer}")
         tally.kills += 1
-        check_between(place)
-    finish(job, place)
-    tally.runs += 1
+        check_between(shell.store)
+    finish(job, shell, tally)
 
 
-def changes_of(job: Job, place: Place) -> int:
+def changes_of(job: Job, shell: Shell) -> int:
     """How many changes of the store's files an uninterrupted run makes."""
-    child = warm.start(job.begin(place.store), place.log, eager=True, die_at=-1, root=place.store)
-    if child.wait(_LIMIT) != 0:
-        raise Failed(f"{job.name} does not run: {child.said[-2000:]}")
-    return int(child.said.split()[-1])
+    job.begin(shell.store)
+    answer = shell.start(*job.arguments, eager=True, die_at=-1, root=str(shell.store)).end()
+    if answer.code != 0:
+        raise Failed(f"{job.name} does not run: {answer}")
+    return int(answer.err.split()[-1])
 
 
-def interrupt(job: Job, place: Place, rng: random.Random, tally: Tally) -> None:
+def interrupt(job: Job, shell: Shell, rng: random.Random, tally: Tally) -> None:
     """SIGINT or SIGTERM at a random moment: 130 or 143 within five seconds, then on to the same bytes."""
     number = rng.choice([signal.SIGINT, signal.SIGTERM])
     for attempt in range(_ATTEMPTS):  # a run that ended before its moment is begun again, its moment earlier
-        child = warm.start(job.begin(place.store), place.log, eager=rng.random() < 0.5)
-        code = child.wait(0.05 + rng.uniform(0, job.seconds / 2**attempt))  # the handlers take some milliseconds
-        if code is None:
-            began = time.monotonic()
-            child.send(number)
-            code = child.wait(_LIMIT)
-            note(tally, number, code, time.monotonic() - began, child.said)
+        job.begin(shell.store)
+        child = shell.start(*job.arguments, eager=rng.random() < 0.5)
+        wait_for_handlers(child)
+        if child.wait(rng.uniform(0, job.seconds / 2**attempt)) is None:
+            note(tally, number, *child.stop(number))
             break
-    check_between(place)
-    finish(job, place)
-    tally.runs += 1
+    check_between(shell.store)
+    finish(job, shell, tally)
 
 
-def note(tally: Tally, number: int, code: int | None, seconds: float, said: str) -> None:
+def note(tally: Tally, number: int, answer: Answer, seconds: float) -> None:
     """Count how a run ended that was sent a signal. Raises Failed if not as promised."""
-    if code == -number and "@" in said:  # its result was told already, and Python was on its way out
+    code = answer.code
+    if code == -number and "@" in answer.out:  # its result was told already, and Python was on its way out
         code = 0
     tally.slowest = max(tally.slowest, seconds)
     tally.kills += 1
     tally.codes[str(code)] += 1
     missed = code == 0 and seconds < _AT_ITS_END
-    if not (code == 128 + number or missed) or seconds > _PATIENCE or "Traceback" in said:
-        raise Failed(f"signal {number} led to {code} after {seconds:.1f} s: {said[-2000:]}")
+    if not (code == 128 + number or missed) or seconds > _PATIENCE or "Traceback" in answer.err:
+        raise Failed(f"signal {number} led to {answer} after {seconds:.1f} s")
 
 
-def through_the_command(job: Job, place: Place, rng: random.Random, tally: Tally) -> None:
+def through_the_command(job: Job, shell: Shell, rng: random.Random, tally: Tally) -> None:
     """The same by the installed command: a signal once it is at work, SIGKILL at random, then to the end."""
-    arguments = [str(COMMAND), *job.begin(place.store)]
-    began = time.monotonic()
+    shell = Shell(shell.store, installed=True)
+    job.begin(shell.store)
     number = rng.choice([signal.SIGINT, signal.SIGTERM])
     for sent in (number, signal.SIGKILL):
-        with place.log.open("w") as log:
-            child = subprocess.Popen(arguments, stdout=log, stderr=log)
-            wait_for_handlers(child.pid)
-            try:
-                code: int | None = child.wait(rng.uniform(0, 2 * job.seconds + 3))
-                break
-            except subprocess.TimeoutExpired:
-                began = time.monotonic()
-                child.send_signal(sent)
-                code = child.wait(_LIMIT)
-            if sent == number:
-                note(tally, sent, code, time.monotonic() - began, place.log.read_text())
-            else:
-                tally.kills += 1
-        check_between(place)
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=_LIMIT, check=False)
-    if done.returncode != 0:
-        raise Failed(f"{job.name} ended with {done.returncode}: {done.stderr[-2000:]}")
-    check_end(job, place)
-    tally.runs += 1
+        child = shell.start(*job.arguments)
+        wait_for_handlers(child)
+        if child.wait(rng.uniform(0, 2 * job.seconds + 3)) is not None:
+            break
+        answer, seconds = child.stop(sent)
+        if sent == number:
+            note(tally, sent, answer, seconds)
+        else:
+            tally.kills += 1
+        check_between(shell.store)
+    finish(job, shell, tally)
 
 
-def wait_for_handlers(pid: int) -> None:
+def wait_for_handlers(child: Child) -> None:
     """Return when a process handles SIGTERM: before that, some 0.3 s after its start, it has done nothing yet."""
-    path = Path(f"/proc/{pid}/status")
+    path = Path(f"/proc/{child.pid}/status")
     for _ in range(2000):
         with contextlib.suppress(OSError, StopIteration, ValueError):
             line = next(line for line in path.read_text().splitlines() if line.startswith("SigCgt:"))
             if int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1:
                 return
-        time.sleep(0.005)
+        time.sleep(0.002)
 
 
-def parse() -> argparse.Namespace:
-    """The options of the campaign."""
+def run(
+    work: Path, counts: dict[str, int], minutes: float = 25, seed: int = 0, say: Callable[[str], object] = str
+) -> dict[str, Any]:
+    """As many runs of each part as `counts` says: what came of them. Raises Failed if a promise was not kept."""
+    end = time.monotonic() + 60 * minutes
+    cold, *usual = prepared = jobs(work)
+    say(f"seconds without interruption: { {job.name: round(job.seconds, 1) for job in prepared} }")
+    shell = Shell(work / "store")
+    total = functools.cache(lambda job: changes_of(job, shell))
+
+    def at_changes(job: Job, shell: Shell, rng: random.Random, tally: Tally) -> None:
+        kill_at_changes(job, shell, [rng.randint(1, total(job)), rng.randint(1, total(job))], tally)
+
+    parts = {
+        "killed at random": kill_at_random,
+        "killed at a change": at_changes,
+        "signalled": interrupt,
+        "installed": through_the_command,
+    }
+    results = {}
+    for title, count in counts.items():
+        tally = Tally()
+        for number in range(count):
+            if time.monotonic() > end:
+                break
+            rng = random.Random(f"{seed}/{title}/{number}")
+            try:
+                parts[title](cold if number % 10 == 9 else usual[number % 2], shell, rng, tally)
+            except Failed as e:
+                raise Failed(f"{title}, run {number}: {e}; what it left: {work}") from e
+        results[title] = tally.document()
+        say(f"{title}: {json.dumps(results[title])}")
+    return results
+
+
+def main() -> None:
+    """Run the campaign; a promise that was not kept ends it with a traceback, and its files stay."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200, help="runs killed at random moments")
     parser.add_argument("--points", type=int, default=60, help="runs killed just before a change of the store's files")
@@ -213,56 +216,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--installed", type=int, default=10, help="runs of the installed command, signalled and killed")
     parser.add_argument("--minutes", type=float, default=25, help="no run is begun after so long")
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
-
-
-Part = Callable[[Job, Place, random.Random, Tally], None]
-
-
-def main() -> int:
-    """Run the campaign; 1 if a promise was not kept."""
-    options = parse()
+    options = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="apmctl-kill."))
-    say = sys.stdout.write
-    end = time.monotonic() + 60 * options.minutes
-    warm.load()
-    made = jobs(work)
-    cold, *usual = made
-    say(f"seconds without interruption: { {job.name: round(job.seconds, 1) for job in made} }\n")
-    place = Place(work / "store", work / "run.log")
-
-    total = functools.cache(lambda job: changes_of(job, place))
-
-    def at_changes(job: Job, place: Place, rng: random.Random, tally: Tally) -> None:
-        kill_at_changes(job, place, [rng.randint(1, total(job)), rng.randint(1, total(job))], tally)
-
-    parts: list[tuple[str, int, Part]] = [
-        ("killed at random", options.runs, kill_at_random),
-        ("killed at a change", options.points, at_changes),
-        ("signalled", options.signals, interrupt),
-        ("installed", options.installed, through_the_command),
-    ]
-    found = {}
-    for title, count, part in parts:
-        tally = Tally()
-        for number in range(count):
-            if time.monotonic() > end:
-                break
-            rng = random.Random(f"{options.seed}/{title}/{number}")
-            job = cold if number % 10 == 9 else usual[number % 2]
-            place.log.unlink(missing_ok=True)
-            try:
-                part(job, place, rng, tally)
-            except Failed as e:
-                say(f"{title}, run {number}: {e}\nwhat it left: {work}\n")
-                return 1
-        found[title] = tally.document()
-        say(f"{title}: {json.dumps(found[title])}\n")
-        sys.stdout.flush()
+    counts = (options.runs, options.points, options.signals, options.installed)
+    titles = ("killed at random", "killed at a change", "signalled", "installed")
+    named = dict(zip(titles, counts, strict=True))
+    run(work, named, options.minutes, options.seed, lambda line: sys.stdout.write(f"{line}\n"))
     shutil.rmtree(work)
-    say(json.dumps(found) + "\n")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,70 +1,26 @@
-"""The campaigns in their short forms: the scripts themselves, with fewer runs."""
+"""The campaigns in their short forms, and in full where they are asked for. That of damage is in `test_damage.py`."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.campaigns import kill, together
+
+SHORT = {"killed at random": 5, "killed at a change": 5, "signalled": 5}
+FULL = {"killed at random": 200, "killed at a change": 60, "signalled": 60, "installed": 10}
 
 
-def campaign(name: str, *options: str) -> str:
-    """Run a campaign; its last line."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"tests.campaigns.{name}", *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=3000,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.splitlines()[-1]
+@pytest.mark.parametrize("counts", [SHORT, pytest.param(FULL, marks=pytest.mark.slow)])
+def test_killed_and_interrupted_runs_end_in_the_same_bytes(tmp_path: Path, counts: dict[str, int]) -> None:
+    results = kill.run(tmp_path, counts, minutes=45)
+    assert {title: tally["runs"] for title, tally in results.items()} == counts
+    assert results["killed at a change"]["kills"] >= counts["killed at a change"]
 
 
-def test_killed_and_interrupted_runs_end_in_the_same_bytes() -> None:
-    found: dict[str, Any] = json.loads(
-        campaign("kill", "--runs", "6", "--points", "6", "--signals", "6", "--installed", "0")
-    )
-    assert {title: tally["runs"] for title, tally in found.items()} == {
-        "killed at random": 6,
-        "killed at a change": 6,
-        "signalled": 6,
-        "installed": 0,
-    }
-    assert found["killed at a change"]["kills"] >= 6
-
-
-def test_damaged_artifacts_are_refused_or_harmless() -> None:
-    last = campaign("damage", "--fuzz", "60", "--hypothesis", "60", "--large", "2", "--installed", "2")
-    assert last.startswith("installed: ")
-
-
-def test_eight_processes_share_one_store() -> None:
-    found: dict[str, Any] = json.loads(campaign("together"))
-    assert found["one recipe"]["computed"] == 1
-    assert found["one recipe"]["reused"] == 7
-    assert found["a recipe each"]["results"] == 8
-
-
-@pytest.mark.slow
-def test_eight_installed_commands_share_one_store() -> None:
-    found: dict[str, Any] = json.loads(campaign("together", "--installed"))
-    assert found["one recipe"]["computed"] == 1
-    assert found["a recipe each"]["results"] == 8
-
-
-@pytest.mark.slow
-def test_two_hundred_killed_runs() -> None:
-    found: dict[str, Any] = json.loads(campaign("kill", "--minutes", "45"))
-    assert found["killed at random"]["runs"] == 200
-
-
-@pytest.mark.slow
-def test_ten_thousand_damaged_artifacts() -> None:
-    assert campaign("damage").startswith("installed: ")
+@pytest.mark.parametrize("installed", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_eight_processes_share_one_store(tmp_path: Path, installed: bool) -> None:
+    results = together.run(tmp_path, installed=installed)
+    assert (results["one recipe"]["computed"], results["one recipe"]["reused"]) == (1, 7)
+    assert (results["a recipe each"]["results"], results["a recipe each"]["computed"]) == (8, 8)

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import MODEL, TINY, Shell
+from tests.command import Shell
+from tests.e2e.conftest import MODEL, TINY
 
 
-def check_refusal(shell, code, *arguments, says="", **environment):
+def check_refusal(shell, code, *arguments, says=""):
     before = shell.artifacts()
-    answer = shell(*arguments, **environment)
+    answer = shell(*arguments)
     assert answer.code == code, answer.err
     lines = [line for line in answer.err.splitlines() if line.startswith(("error:", "hint:"))]
     assert [line.split(":")[0] for line in lines] == ["error", "hint"], answer.err

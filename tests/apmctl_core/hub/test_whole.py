@@ -1,4 +1,4 @@
-"""The whole way by the installed command: distil, push, pull into an empty store, verify, evaluate; read by others."""
+"""The whole way by the command: distil, push, pull into an empty store, verify, evaluate; read by others."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
+from tests.command import COMMAND, Answer, Shell
+
 from . import olah
 from .conftest import ROOT, LocalHub, environment
 
 REPO = "tester/digits"
-COMMAND = Path(sys.executable).parent / "apmctl"
 TINY = """\
 [model]
 width = 8
@@ -42,17 +43,15 @@ class Way:
     home: Path
     url: str
 
-    def run(self, *arguments: str, code: int = 0, **changes: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, code: int = 0, **changes: str) -> Answer:
         env = environment(self.url, self.home, HF_TOKEN="hf_writer") | changes
-        done = subprocess.run(
-            [COMMAND, *arguments], env=env, capture_output=True, text=True, timeout=300, check=False, cwd=self.home
-        )
-        assert done.returncode == code, done.stderr
-        assert "hf_writer" not in done.stdout + done.stderr
-        return done
+        answer = Shell(self.home / "store", environment=env, folder=self.home)(*arguments)
+        assert answer.code == code, answer.err
+        assert "hf_writer" not in answer.out + answer.err
+        return answer
 
     def json(self, *arguments: str, code: int = 0, **changes: str) -> Any:
-        return json.loads(self.run(*arguments, "--json", code=code, **changes).stdout)
+        return self.run(*arguments, "--json", code=code, **changes).document
 
     def python(self, code: str) -> Any:
         env = environment(self.url, self.home, PYTHONPATH=str(ROOT))
@@ -111,7 +110,7 @@ def test_distill_push_again_does_nothing_again(author: Way, released: Any) -> No
 def test_distill_push_asks_for_credentials_before_it_works(author: Way, tmp_path: Path) -> None:
     way = Way(tmp_path, author.url)
     done = way.run("distill", "digits", "--ipc", "1", "--push", REPO, code=4, HF_TOKEN="")
-    assert "token" in done.stderr.splitlines()[-2]
+    assert "token" in done.err.splitlines()[-2]
     assert not (tmp_path / "store" / "pools").exists()
 
 
@@ -135,7 +134,7 @@ def test_show_relabel_and_eval_take_a_reference(reader: Way, author: Way, releas
 
 
 def test_a_threshold_fails_the_pipeline(reader: Way) -> None:
-    assert "below" in reader.run("eval", f"hf:{REPO}", "--min-accuracy", "1", code=1).stderr
+    assert "below" in reader.run("eval", f"hf:{REPO}", "--min-accuracy", "1", code=1).err
     reader.run("eval", f"hf:{REPO}", "--min-accuracy", "0")
 
 
@@ -151,7 +150,7 @@ def test_a_threshold_fails_the_pipeline(reader: Way) -> None:
     ],
 )
 def test_failures_have_one_line_a_hint_and_their_code(reader: Way, arguments: tuple[str, ...], code: int) -> None:
-    lines = reader.run(*arguments, code=code).stderr.splitlines()
+    lines = reader.run(*arguments, code=code).err.splitlines()
     assert [line.split(":")[0] for line in lines[-2:]] == ["error", "hint"]
 
 
