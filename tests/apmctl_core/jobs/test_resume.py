@@ -14,19 +14,23 @@ from typing import Any
 
 import pytest
 import torch
-from apmctl_core.jobs.pipeline import Outcome, Session, distill_set, evaluate_set, prepare, relabel_set, train_pool
-from apmctl_core.jobs.workload import task_of
 
 from apmctl_core.artifacts import Store
 from apmctl_core.config import ApmConfig, DataConfig, EvalConfig, ModelConfig, Recipe, TeacherConfig, TrainConfig
 from apmctl_core.errors import ArtifactError, Interrupted, NumericsError, StoreError
 from apmctl_core.events import Emit, Event, Note, silent
-from apmctl_core.jobs import footprint
+from apmctl_core.jobs import Outcome, Session, distill_set, evaluate_set, relabel_set, train_pool
+from apmctl_core.jobs.commands import pool_job, set_job
+from apmctl_core.jobs.job import OVERHEAD
+from apmctl_core.jobs.pool import PoolJob
+from apmctl_core.jobs.set import SetJob
 from apmctl_core.machine import interrupts, memory
 from apmctl_core.machine.runtime import resolve
 from apmctl_core.methods import matching
-from apmctl_core.stages import distill as stage
+from apmctl_core.methods.apm import Apm
 from apmctl_core.training import checkpoint
+from tests.command import save_always
+from tests.helpers import contents
 
 RECIPE = Recipe(
     data=DataConfig(dataset="digits"),
@@ -40,9 +44,7 @@ RECIPE = Recipe(
 
 @pytest.fixture(autouse=True)
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save at every chance: runs of a second would save nothing otherwise."""
-    monkeypatch.setattr(checkpoint, "_LEAST_SECONDS", 0.0)
-    monkeypatch.setattr(checkpoint, "_SHARE", 1e9)
+    save_always(monkeypatch.setattr)
 
 
 @pytest.fixture(autouse=True)
@@ -67,10 +69,10 @@ def everything(root: Path, emit: Emit = silent) -> list[Outcome]:
     return [*made, again, evaluate_set(here, "digits-ipc1", {})]
 
 
-def contents(root: Path) -> dict[str, bytes]:
-    """Every path in a store with its bytes, but for what tells of seconds and dates."""
-    timed = {"events.jsonl", "manifest.json"}
-    return {str(p.relative_to(root)): b"" if p.name in timed or p.is_dir() else p.read_bytes() for p in root.rglob("*")}
+def jobs(session: Session, recipe: Recipe = RECIPE) -> tuple[PoolJob, SetJob]:
+    """The jobs of a pool and of its set."""
+    dataset = session.load(recipe.data)
+    return pool_job(session, recipe, dataset), set_job(session, recipe, dataset)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +123,7 @@ def test_a_signal_at_any_stage_is_resumed_to_the_same_bytes(
     interrupts.install()
     heard = At("", 0, lambda: None)
     everything(tmp_path, heard)
-    assert f"going on with the unfinished {run.kind} {run.ref}" in heard.notes
+    assert f"resuming unfinished {run.kind} {run.ref}" in heard.notes
     assert contents(tmp_path) == reference
 
 
@@ -249,12 +251,8 @@ def test_a_disk_that_cannot_be_written_can_be_read(small_disk: Path) -> None:
 def test_a_disk_without_enough_room_is_refused_before_anything_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset, recipe = prepare(session(tmp_path), RECIPE)
-    task = task_of(dataset)
-    pool, both = (
-        footprint.pool_bytes(recipe, task),
-        footprint.pool_bytes(recipe, task) + footprint.set_bytes(recipe, task),
-    )
+    pool, both = (job.cost().disk_bytes for job in jobs(session(tmp_path)))
+    both += pool
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=both - 1))
     with pytest.raises(StoreError, match="are needed") as caught:
@@ -276,14 +274,10 @@ def test_a_run_takes_no_more_room_than_was_asked_for(tmp_path: Path) -> None:
             most[kind] = max(most.get(kind, 0), used)
 
     here = session(tmp_path, measure)
-    dataset, settled = prepare(here, recipe)
     distill_set(here, recipe)
-    bounds = {
-        "pools": footprint.pool_bytes(settled, task_of(dataset)),
-        "sets": footprint.set_bytes(settled, task_of(dataset)),
-    }
+    bounds = {f"{job.kind}s": job.cost().disk_bytes for job in jobs(here, recipe)}
     for kind, bound in bounds.items():
-        assert (bound - footprint._BESIDES) / 6 < most[kind] <= bound
+        assert (bound - OVERHEAD) / 6 < most[kind] <= bound
 
 
 # --- memory
@@ -318,16 +312,17 @@ def test_segments_that_were_shortened_in_mid_run_are_resumed_from_there(
 ) -> None:
     monkeypatch.setattr(checkpoint, "_LEAST_SECONDS", 1e9)  # only what must be saved is
     cycles: list[int] = []
-    right = stage._Work.cycle
+    right = Apm.cycle
 
-    def counted(self: Any, state: Any) -> None:
-        right(self, state)
+    def counted(self: Any, *more: Any) -> Any:
+        update = right(self, *more)
         cycles.append(1)
+        return update
 
     def latest(device: torch.device) -> int:
         return 10**12 if len(cycles) == 2 else 0
 
-    monkeypatch.setattr(stage._Work, "cycle", counted)
+    monkeypatch.setattr(Apm, "cycle", counted)
     monkeypatch.setattr(memory, "latest_peak", latest)
     expected = cut(tmp_path / "whole").artifact
     limit = expected.manifest.environment["segment"]
@@ -362,7 +357,7 @@ def test_numbers_that_go_wrong_leave_the_last_good_state_and_no_artifact(
     with monkeypatch.context() as patch, pytest.raises(NumericsError, match="round 6, segment 0") as caught:
         patch.setattr(matching.Matcher, "gradient", wrong)
         everything(tmp_path)
-    assert "--image-lr" in caught.value.hint
+    assert "`distill.image_lr`" in caught.value.hint
     store = Store(tmp_path)
     (run,) = store.runs()
     assert run.progress == {"done": 6, "total": 12, "unit": "round"}
@@ -402,32 +397,27 @@ def test_the_lock_of_a_process_killed_after_publishing_is_removed_by_the_next(tm
 
 
 def test_a_note_that_a_killed_process_did_not_finish_is_removed_by_the_next(tmp_path: Path) -> None:
-    dataset, recipe = prepare(session(tmp_path), RECIPE)
-    from apmctl_core.jobs.recipes import pool_job
-
+    pool, _ = jobs(session(tmp_path))
     locks = Store(tmp_path).locks
-    locks.mkdir()
-    (locks / f".pool-{pool_job(recipe, dataset.fingerprint).id}.json.00112233.tmp").write_text("{")
+    locks.mkdir(exist_ok=True)
+    (locks / f".pool-{pool.id}.json.00112233.tmp").write_text("{")
     train_pool(session(tmp_path), RECIPE)
     assert [p.name for p in locks.iterdir()] == [".guard"]
 
 
 def test_a_whitening_that_a_killed_process_did_not_finish_is_removed_by_the_next(tmp_path: Path) -> None:
     recipe = replace(RECIPE, data=DataConfig(dataset="digits", preprocessing="zca"))
-    dataset, _ = prepare(session(tmp_path), recipe)
+    dataset = session(tmp_path).load(recipe.data)
     folder = tmp_path / "cache" / "preprocessing"
     folder.mkdir()
     (folder / f".zca-{dataset.fingerprint}.tmp").write_text("half")
     train_pool(session(tmp_path), recipe)
-    assert sorted(p.suffix for p in folder.iterdir()) == [".lock", ".safetensors"]
+    assert sorted(p.name for p in folder.iterdir()) == [".guard", f"zca-{dataset.fingerprint}.safetensors"]
 
 
 def test_who_does_not_wait_leaves(tmp_path: Path) -> None:
     here = session(tmp_path)
-    dataset, recipe = prepare(here, RECIPE)
-    from apmctl_core.jobs.recipes import pool_job
-
-    job = pool_job(recipe, dataset.fingerprint)
-    with here.store.workspace("pool", job.name, job.id), pytest.raises(StoreError, match="locked by") as caught:
+    job, _ = jobs(here)
+    with here.store.workspace("pool", job.label, job.id), pytest.raises(StoreError, match="locked by") as caught:
         train_pool(here, RECIPE)
     assert "`wait`" in caught.value.hint
