@@ -19,15 +19,15 @@ from apmctl_core.artifacts.kinds.reports import ReportRow
 from apmctl_core.config import EvalConfig, ModelConfig
 from apmctl_core.data import Dataset
 from apmctl_core.errors import NumericsError
-from apmctl_core.evaluation import protocols
+from apmctl_core.evaluation.protocols import PROTOCOLS
 from apmctl_core.evaluation.scores import scores_of
 from apmctl_core.events import Progress
 from apmctl_core.machine.cost import Cost
 from apmctl_core.machine.segment import Segment
 from apmctl_core.models import NetworkSize, build
+from apmctl_core.models.size import ALL_GRADIENTS, FORWARD
 from apmctl_core.training.checkpoint import Snapshot, progress
 from apmctl_core.training.context import Context
-from apmctl_core.training.cost import ALL_GRADIENTS, FORWARD, task_cost
 from apmctl_core.training.examples import RealSource, Source, TensorSource, exact_images
 from apmctl_core.training.loop import Predictor, Trainer
 from apmctl_core.training.procedure import Procedure
@@ -45,7 +45,7 @@ def evaluate(
     """
     accuracies = _Accuracies(distilled, len(models), config, context)
     test = RealSource(dataset.test, distilled.preprocessing, context.device, context.precision)
-    procedures = protocols.get(config.protocol).procedures
+    procedures = PROTOCOLS[config.protocol].procedures
     rows = []
     for model in models:
         for labels in config.labels:
@@ -58,7 +58,7 @@ def cost(config: EvalConfig, images: int, task: Task, sizes: Sequence[NetworkSiz
     """What an evaluation asks of the machine at its heaviest: the networks that share compiled code."""
     passes = config.repeats * 2 * (config.epochs * images * ALL_GRADIENTS + task.test * FORWARD)
     held = 2 * images * task.image_bytes
-    costs = [task_cost(task, s, passes=passes, step=min(config.batch, images), fixed_bytes=held) for s in sizes]
+    costs = [s.cost(task, passes=passes, step=min(config.batch, images), fixed_bytes=held) for s in sizes]
     heaviest = max(costs, key=lambda c: c.step_flops)
     return replace(heaviest, image_bytes=max(c.image_bytes for c in costs), whole=max(c.whole for c in costs))
 

@@ -8,31 +8,24 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from apmctl_core.artifacts.kinds.reports import ReportRow
+from apmctl_core.registry import Registry
 
 Score = Callable[[ReportRow], float | None]
 
-_SCORES: dict[str, Score] = {}
+SCORES: Registry[Score] = Registry("score")
 
 
 def score(name: str) -> Callable[[Score], Score]:
     """Register a score under the name that reports give it."""
-
-    def register(function: Score) -> Score:
-        _SCORES[name] = function
-        return function
-
-    return register
+    return lambda function: SCORES.add(name, function)
 
 
 def scores_of(row: ReportRow) -> dict[str, float]:
     """All scores that a row has."""
-    values = {name: function(row) for name, function in _SCORES.items()}
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: value for name, function in SCORES.items() if (value := function(row)) is not None}
 
 
 @score("gain")
 def gain(row: ReportRow) -> float | None:
     """Accuracy above that of as many random real images under the same labels and protocol."""
-    if row.random_accuracy_mean is None:
-        return None
-    return row.accuracy_mean - row.random_accuracy_mean
+    return None if row.random_accuracy_mean is None else row.accuracy_mean - row.random_accuracy_mean

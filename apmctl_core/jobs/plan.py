@@ -13,9 +13,9 @@ from apmctl_core.jobs.job import Job, Located, pending
 from apmctl_core.jobs.session import Session
 from apmctl_core.machine.runtime import Runtime
 from apmctl_core.models import build
+from apmctl_core.models.size import ALL_GRADIENTS
 from apmctl_core.seeding import Stream
 from apmctl_core.training.context import Context
-from apmctl_core.training.cost import ALL_GRADIENTS
 from apmctl_core.training.examples import TensorSource
 from apmctl_core.training.loop import Trainer
 from apmctl_core.training.procedure import MATCH_LOGITS, Procedure

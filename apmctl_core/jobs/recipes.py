@@ -11,11 +11,11 @@ from apmctl_core import data as datasets
 from apmctl_core.artifacts import Artifact
 from apmctl_core.config import ModelConfig, Recipe, from_dict
 from apmctl_core.errors import ArtifactError, ConfigError, MismatchError
-from apmctl_core.evaluation import protocols
+from apmctl_core.evaluation.protocols import PROTOCOLS
 from apmctl_core.jobs.settings import complete
 from apmctl_core.machine.device import choose_precision
 from apmctl_core.machine.runtime import Runtime
-from apmctl_core.methods import get
+from apmctl_core.methods import METHODS
 from apmctl_core.models import check, size_of
 from apmctl_core.storage.files import DAMAGED_HINT
 
@@ -25,7 +25,7 @@ Shape = tuple[int, int, int]
 def settle(recipe: Recipe, shape: Shape, num_classes: int, runtime: Runtime) -> Recipe:
     """A recipe with depth, image rate, precision and the data set's name decided. Raises ConfigError."""
     recipe = complete(recipe, shape, num_classes)
-    get(recipe.distill.method)
+    METHODS[recipe.distill.method]  # raises for one that is configured but not there
     check(recipe.model, shape, num_classes)
     size = size_of(recipe.model, shape, num_classes)
     precision = choose_precision(recipe.precision, runtime.device, size.multiply_adds)
@@ -84,12 +84,13 @@ def evaluation(recipe: Recipe, changes: dict[str, Any], shape: Shape, num_classe
     if "width" in changes:
         outer["model"] = {"width": changes["width"]}
     inner = {k: v for k, v in changes.items() if k not in ("seed", "precision", "width")}
-    protocol = protocols.get(inner.get("protocol", recipe.evaluate.protocol))
+    name = inner.get("protocol", recipe.evaluate.protocol)
+    protocol = PROTOCOLS[name]
     recipe = from_dict(Recipe, {**outer, "evaluate": {**protocol.settings, **inner}}, recipe)
     for labels in recipe.evaluate.labels:
         if labels not in protocol.procedures:
             raise ConfigError(
-                f"`evaluate.labels` cannot be {labels!r} under protocol {protocol.name}",
+                f"`evaluate.labels` cannot be {labels!r} under protocol {name}",
                 f"choose one of: {', '.join(protocol.procedures)}",
             )
     recipe = settle(recipe, shape, num_classes, runtime)

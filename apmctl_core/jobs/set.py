@@ -17,7 +17,7 @@ from apmctl_core.jobs.pool import PoolJob
 from apmctl_core.jobs.recipes import artifact_name
 from apmctl_core.jobs.work import Product, Work, described
 from apmctl_core.machine.cost import Cost
-from apmctl_core.methods import get
+from apmctl_core.methods import METHODS
 from apmctl_core.models import NetworkSize, state_shapes
 from apmctl_core.seeding import Stream
 from apmctl_core.stages import labelling
@@ -87,7 +87,7 @@ class SetJob(_AnySet):
     def cost(self) -> Cost:
         """That of the method's cycles."""
         d = self.recipe.distill
-        return get(d.method).cost(d, self.task, self.size).on_disk(self._disk_bytes())
+        return METHODS[d.method].cost(d, self.task, self.size).on_disk(self._disk_bytes())
 
     def describe(self) -> str:
         """The images, the rounds, and how many images each round draws."""

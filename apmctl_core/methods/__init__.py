@@ -1,8 +1,8 @@
-"""Methods of distillation by name. To add one, decorate its class with `@method("name")` and import its file here."""
+"""Methods of distillation by name. To add one, decorate its class with `@method("name")` in a file here."""
 
-from __future__ import annotations
+from apmctl_core.methods.base import METHODS, ImageState, Method, Update, method
+from apmctl_core.registry import import_modules
 
-from apmctl_core.methods import apm
-from apmctl_core.methods.base import ImageState, Method, Update, get, method
+import_modules(__name__, __path__)
 
-__all__ = ["ImageState", "Method", "Update", "apm", "get", "method"]
+__all__ = ["METHODS", "ImageState", "Method", "Update", "method"]

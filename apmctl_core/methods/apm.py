@@ -20,10 +20,10 @@ from apmctl_core.machine.segment import Segment
 from apmctl_core.methods.base import ImageState, Method, Update, method
 from apmctl_core.methods.matching import Matcher
 from apmctl_core.models import NetworkSize, build
+from apmctl_core.models.size import ALL_GRADIENTS, FORWARD, INPUT_GRADIENTS
 from apmctl_core.seeding import Stream
 from apmctl_core.training import augment
 from apmctl_core.training.context import Context
-from apmctl_core.training.cost import ALL_GRADIENTS, FORWARD, INPUT_GRADIENTS, task_cost
 from apmctl_core.training.examples import TensorSource
 from apmctl_core.training.loop import Predictor, Trainer
 from apmctl_core.training.procedure import MATCH_LOGITS, Procedure
@@ -89,9 +89,8 @@ class Apm(Method):
         pulls = config.rounds * drawn * (config.checkpoints * INPUT_GRADIENTS + FORWARD + INPUT_GRADIENTS)
         # All images and their momentum; of the drawn ones the copies that a cycle works on.
         images = (2 * total + 4 * drawn) * task.image_bytes
-        return task_cost(
+        return size.cost(
             task,
-            size,
             passes=students + pulls,
             step=step,
             most=max(step, drawn),

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from apmctl_core.config import DistillConfig
 from apmctl_core.data import Dataset
-from apmctl_core.errors import ConfigError
 from apmctl_core.machine.cost import Cost
 from apmctl_core.machine.interrupts import shielded
 from apmctl_core.machine.segment import Segment
 from apmctl_core.models import NetworkSize
+from apmctl_core.registry import Registry
 from apmctl_core.training.context import Context
 from apmctl_core.training.examples import random_real_images
 from apmctl_core.values import Task, TeacherPool
@@ -107,21 +107,9 @@ class Method(ABC):
         return {}
 
 
-_METHODS: dict[str, type[Method]] = {}
+METHODS: Registry[type[Method]] = Registry("distill.method")
 
 
 def method(name: str) -> Callable[[type[Method]], type[Method]]:
     """Register a method under the name that `distill.method` gives it."""
-
-    def register(cls: type[Method]) -> type[Method]:
-        _METHODS[name] = cls
-        return cls
-
-    return register
-
-
-def get(name: str) -> type[Method]:
-    """The method of a name. Raises ConfigError for one that is not registered."""
-    if name not in _METHODS:
-        raise ConfigError(f"unknown method {name!r}", f"known: {', '.join(_METHODS)}")
-    return _METHODS[name]
+    return lambda cls: METHODS.add(name, cls)

@@ -1,10 +1,21 @@
 """Networks by name: a name, a width, an image shape and a number of classes make the same network anywhere.
 
-To add one, decorate its constructor with `@architecture("name")` in a file of its own and import that here.
+To add one, decorate its constructor with `@architecture("name")` in a file here, which is found by itself.
 """
 
-from apmctl_core.models import convnet as convnet
-from apmctl_core.models.registry import architecture, build, check, depends_on_batch
+from apmctl_core.models.registry import ARCHITECTURES, architecture, build, check, depends_on_batch
 from apmctl_core.models.size import NetworkSize, size_of, state_shapes
+from apmctl_core.registry import import_modules
 
-__all__ = ["NetworkSize", "architecture", "build", "check", "depends_on_batch", "size_of", "state_shapes"]
+import_modules(__name__, __path__)
+
+__all__ = [
+    "ARCHITECTURES",
+    "NetworkSize",
+    "architecture",
+    "build",
+    "check",
+    "depends_on_batch",
+    "size_of",
+    "state_shapes",
+]

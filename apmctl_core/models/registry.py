@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from torch import nn
 
 from apmctl_core.config import ModelConfig
 from apmctl_core.errors import ConfigError
+from apmctl_core.registry import Registry
 
 Shape = tuple[int, int, int]  # (C, H, W) of an image
 Make = Callable[[int, Shape, int], nn.Module]  # width, shape, number of classes
@@ -18,14 +18,13 @@ Make = Callable[[int, Shape, int], nn.Module]  # width, shape, number of classes
 
 @dataclass(frozen=True)
 class Architecture:
-    """A named kind of network; `smallest` is the side in pixels of the smallest images that it takes."""
+    """A kind of network; `smallest` is the side in pixels of the smallest images that it takes."""
 
-    name: str
     make: Make
     smallest: int
 
 
-_REGISTRY: dict[str, Architecture] = {}
+ARCHITECTURES: Registry[Architecture] = Registry("model.arch")
 
 
 def architecture(name: str, *, smallest: int = 1) -> Callable[[Make], Make]:
@@ -35,24 +34,10 @@ def architecture(name: str, *, smallest: int = 1) -> Callable[[Make], Make]:
     """
 
     def register(make: Make) -> Make:
-        _REGISTRY[name] = Architecture(name, make, smallest)
+        ARCHITECTURES.add(name, Architecture(make, smallest))
         return make
 
     return register
-
-
-def names() -> tuple[str, ...]:
-    """The names of all architectures."""
-    return tuple(_REGISTRY)
-
-
-def get(name: str) -> Architecture:
-    """The architecture of a name. Raises ConfigError for one that is not registered."""
-    if name not in _REGISTRY:
-        near = difflib.get_close_matches(name, _REGISTRY, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(f"unknown network {name!r}", f"{hint}known: {', '.join(_REGISTRY)}")
-    return _REGISTRY[name]
 
 
 def build(model: ModelConfig, shape: Shape, num_classes: int, seed: int = 0) -> nn.Module:
@@ -60,12 +45,11 @@ def build(model: ModelConfig, shape: Shape, num_classes: int, seed: int = 0) -> 
 
     Raises ConfigError for an unknown architecture, and for images that are too small for it.
     """
-    arch = get(model.arch)
-    if min(shape[1:]) < arch.smallest:
-        fitting = [name for name, other in _REGISTRY.items() if other.smallest <= min(shape[1:])]
+    arch, side = ARCHITECTURES[model.arch], min(shape[1:])
+    if side < arch.smallest:
         raise ConfigError(
-            f"{arch.name} needs images of {arch.smallest}x{arch.smallest} pixels or more, not {shape[1]}x{shape[2]}",
-            f"choose another `model.arch`: {', '.join(fitting)}",
+            f"{model.arch} needs images of {arch.smallest}x{arch.smallest} pixels or more, not {shape[1]}x{shape[2]}",
+            f"for `model.arch`, choose one of: {', '.join(n for n, a in ARCHITECTURES.items() if a.smallest <= side)}",
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from apmctl_core.config import ModelConfig
+from apmctl_core.machine.cost import Cost
 from apmctl_core.models.registry import Shape, build, depends_on_batch
+from apmctl_core.values import Task
 
+# Floating-point operations per multiply-add of a forward pass: with all gradients, the inputs' alone, none.
+ALL_GRADIENTS, INPUT_GRADIENTS, FORWARD = 6, 4, 2
 _BATCH = 2  # batch statistics of a single value are refused
 
 
@@ -26,14 +31,27 @@ class NetworkSize:
     weights: int
     depends_on_batch: bool
 
-    def activation_bytes(self, precision: str) -> float:
-        """Bytes that one image's activations take in a pass with gradients."""
-        return self.activations * (2 if precision == "bf16" else 4)
-
     @property
     def weight_bytes(self) -> int:
         """Bytes of the weights in float32."""
         return 4 * self.weights
+
+    def cost(self, task: Task, *, passes: float, step: int, most: int = 0, fixed_bytes: float = 0) -> Cost:
+        """The cost of work with such networks on images of a task.
+
+        `passes` counts images, each times the operations per multiply-add of its pass · `step` images in a training
+        step, at most `most` in a pass without one (0 for none of either) · `fixed_bytes` whatever the segment.
+        """
+        whitening = 3 * math.prod(task.shape) ** 2 * 4 if task.preprocessing == "zca" else 0
+        networks = 4 * self.weight_bytes  # weights, gradients, momentum, and a teacher's
+        return Cost(
+            flops=passes * self.multiply_adds,
+            step_flops=step * ALL_GRADIENTS * self.multiply_adds,
+            images=max(step, most, 1),
+            whole=max(step, 1) if self.depends_on_batch else 1,
+            image_bytes=self.activations * (2 if task.precision == "bf16" else 4),
+            fixed_bytes=fixed_bytes + whitening + networks,
+        )
 
 
 @functools.lru_cache(maxsize=64)

@@ -6,7 +6,7 @@ from apmctl_core.config import DistillConfig
 from apmctl_core.data import Dataset
 from apmctl_core.errors import Interrupted, NumericsError
 from apmctl_core.events import Progress
-from apmctl_core.methods import ImageState, Method, get
+from apmctl_core.methods import METHODS, ImageState, Method
 from apmctl_core.training.checkpoint import Snapshot, ThrottledSaver, progress
 from apmctl_core.training.context import Context
 from apmctl_core.values import TeacherPool
@@ -21,7 +21,7 @@ def distill(dataset: Dataset, pool: TeacherPool, config: DistillConfig, context:
     The state after a cycle is kept. Raises DataError where a class has too few real images to start from,
     NumericsError where a loss or an image stops being finite.
     """
-    method = get(config.method)(dataset, pool, config, context)
+    method = METHODS[config.method](dataset, pool, config, context)
     state = _restored(context) or method.first()
     saver = ThrottledSaver(context.keeper, _STATE)
 

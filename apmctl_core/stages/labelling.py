@@ -14,7 +14,6 @@ from apmctl_core.machine.cost import Cost
 from apmctl_core.models import NetworkSize, build
 from apmctl_core.training.checkpoint import Snapshot, ThrottledSaver, progress
 from apmctl_core.training.context import Context
-from apmctl_core.training.cost import task_cost
 from apmctl_core.training.examples import exact_images
 from apmctl_core.training.loop import Predictor
 from apmctl_core.values import Baseline, Task, TeacherPool
@@ -126,7 +125,7 @@ def random_baseline(dataset: Dataset, ipc: int, label: Label, pool: TeacherPool,
 def cost(ipc: int, task: Task, size: NetworkSize) -> Cost:
     """What labelling a set asks of the machine: passes without gradients, in pieces."""
     images = ipc * task.num_classes
-    return task_cost(task, size, passes=0, step=0, most=min(_CHUNK, images), fixed_bytes=images * task.image_bytes)
+    return size.cost(task, passes=0, step=0, most=min(_CHUNK, images), fixed_bytes=images * task.image_bytes)
 
 
 def logits_bytes(ipc: int, task: Task) -> int:

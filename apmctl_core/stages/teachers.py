@@ -17,10 +17,10 @@ from apmctl_core.events import Progress
 from apmctl_core.machine.cost import Cost
 from apmctl_core.machine.segment import Segment
 from apmctl_core.models import NetworkSize, build
+from apmctl_core.models.size import ALL_GRADIENTS, FORWARD
 from apmctl_core.seeding import Stream
 from apmctl_core.training.checkpoint import Snapshot, ThrottledSaver, progress
 from apmctl_core.training.context import Context
-from apmctl_core.training.cost import ALL_GRADIENTS, FORWARD, task_cost
 from apmctl_core.training.examples import RealSource
 from apmctl_core.training.loop import Predictor, Trainer, TrainState
 from apmctl_core.training.procedure import CROSS_ENTROPY, Procedure
@@ -64,7 +64,7 @@ def train_teachers(
 def cost(config: TeacherConfig, task: Task, size: NetworkSize) -> Cost:
     """What training a pool asks of the machine; on disk, the running teacher has its momentum, too."""
     passes = config.count * (config.epochs * task.train * ALL_GRADIENTS + task.test * FORWARD)
-    return task_cost(task, size, passes=passes, step=min(config.batch, task.train))
+    return size.cost(task, passes=passes, step=min(config.batch, task.train))
 
 
 class _Training:

@@ -73,7 +73,7 @@ class Trainer:
         """
         self.network.load_state_dict(resume.weights if resume else initial)
         self.network.train()
-        self._optimiser = self.procedure.optimiser.make(self.network.parameters(), config, self._context.device)
+        self._optimiser = self.procedure.optimiser.function(self.network.parameters(), config, self._context.device)
         if resume:
             self._restore_momentum(resume.momentum)
         # The last batch of an epoch is cut as a full one is, so that compiled code sees one shape.
@@ -86,7 +86,9 @@ class Trainer:
         with contextlib.closing(examples), self._own_noise():
             for epoch in epochs:
                 self._seed_noise(stream, epoch)
-                self._optimiser.param_groups[0]["lr"] = config.lr * self.procedure.schedule.factor(epoch, config.epochs)
+                self._optimiser.param_groups[0]["lr"] = config.lr * self.procedure.schedule.function(
+                    epoch, config.epochs
+                )
                 total = torch.zeros((), device=self._context.device)
                 for count in counts:
                     total += self._step(examples, count, size)

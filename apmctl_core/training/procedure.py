@@ -7,42 +7,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from apmctl_core.config import TrainConfig
 from apmctl_core.training import losses
 
-
-@dataclass(frozen=True)
-class Loss:
-    """A loss with its name; `function` gives one number an image, of logits (B, K) and targets."""
-
-    name: str
-    function: Callable[[Tensor, Tensor], Tensor]
+F = TypeVar("F")
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """A learning-rate schedule with its name; `factor` on the rate, of the epoch (from 0) and the number of epochs."""
+class Named(Generic[F]):
+    """A function with the name that reports give it."""
 
     name: str
-    factor: Callable[[int, int], float]
+    function: F
 
 
-@dataclass(frozen=True)
-class Optimiser:
-    """An optimiser with its name, made for parameters and the device that they are on."""
-
-    name: str
-    make: Callable[[Iterable[nn.Parameter], TrainConfig, torch.device], torch.optim.Optimizer]
+Loss = Named[Callable[[Tensor, Tensor], Tensor]]  # logits (B, K) and targets -> one number an image
+Schedule = Named[Callable[[int, int], float]]  # epoch (from 0) and number of epochs -> factor on the learning rate
+Optimiser = Named[Callable[[Iterable[nn.Parameter], TrainConfig, torch.device], torch.optim.Optimizer]]
 
 
 def _cross_entropy(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
-    return F.cross_entropy(logits_BK, labels_B, reduction="none")
+    return functional.cross_entropy(logits_BK, labels_B, reduction="none")
 
 
 def _match_logits(logits_BK: Tensor, targets_BK: Tensor) -> Tensor:

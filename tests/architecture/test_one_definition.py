@@ -13,23 +13,22 @@ import torch
 from torch import nn
 
 from apmctl import cli as shell
-from apmctl_core.config import METHODS, DistillConfig, method_config
-from apmctl_core.evaluation import protocols, scores
-from apmctl_core.evaluation.protocols import protocol as protocol_registry
+from apmctl_core import config
+from apmctl_core.config import DistillConfig, method_config
+from apmctl_core.evaluation import scores
+from apmctl_core.evaluation.protocols import PROTOCOLS, Protocol
 from apmctl_core.machine import interrupts
-from apmctl_core.methods import Method, Update, method
-from apmctl_core.methods import base as method_registry
-from apmctl_core.models import architecture
-from apmctl_core.models import registry as model_registry
-from apmctl_core.training.cost import FORWARD, task_cost
+from apmctl_core.methods import METHODS, Method, Update, method
+from apmctl_core.models import ARCHITECTURES, architecture
+from apmctl_core.models.size import FORWARD
 from apmctl_core.training.procedure import CROSS_ENTROPY, Procedure, Schedule
 
 REGISTRIES = (
-    model_registry._REGISTRY,
-    method_registry._METHODS,
+    ARCHITECTURES,
     METHODS,
-    protocol_registry._PROTOCOLS,
-    scores._SCORES,
+    config.METHODS,
+    PROTOCOLS,
+    scores.SCORES,
 )
 TEACHERS = ("--width", "4", "--teacher-count", "1", "--teacher-epochs", "1")
 TINY = (*TEACHERS, "--rounds", "2", "--student-epochs", "2", "--checkpoints", "1", "--refresh-every", "1")
@@ -127,14 +126,14 @@ def define_method():
 
         @classmethod
         def cost(cls, config, task, size):
-            return task_cost(task, size, passes=config.ipc * task.num_classes * FORWARD, step=0, most=task.num_classes)
+            return size.cost(task, passes=config.ipc * task.num_classes * FORWARD, step=0, most=task.num_classes)
 
 
 def test_a_method_with_a_configuration_of_its_own(run, tmp_path):
     define_method()
-    config = tmp_path / "average.toml"
-    config.write_text('[distill]\nmethod = "average"\nipc = 2\nrounds = 3\npull = 0.25\n')
-    arguments = ("distill", "digits", "--config", str(config), "--arch", "convnet1", *TEACHERS, *MACHINE)
+    file = tmp_path / "average.toml"
+    file.write_text('[distill]\nmethod = "average"\nipc = 2\nrounds = 3\npull = 0.25\n')
+    arguments = ("distill", "digits", "--config", str(file), "--arch", "convnet1", *TEACHERS, *MACHINE)
     plan = run(*arguments, "--dry-run")
     assert plan["recipe"]["distill"]["pull"] == 0.25
     assert "alpha" not in plan["recipe"]["distill"]
@@ -147,12 +146,12 @@ def test_a_method_with_a_configuration_of_its_own(run, tmp_path):
 
 def test_a_protocol_and_a_score(run):
     constant = Schedule("constant", lambda epoch, epochs: 1.0)
-    protocols.register(
-        protocols.Protocol(
-            name="plain",
+    PROTOCOLS.add(
+        "plain",
+        Protocol(
             procedures={"hard": Procedure(loss=CROSS_ENTROPY, schedule=constant, augmented=False)},
             settings={"labels": ["hard"], "epochs": 3, "batch": 4},
-        )
+        ),
     )
     scores.score("errors")(lambda row: 1 - row.accuracy_mean)
     made = run("distill", "digits", "--ipc", "1", "--arch", "convnet1", *TINY, *MACHINE)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from apmctl_core.discovery import import_modules
+from apmctl_core.registry import import_modules
 
 import_modules(__name__, __path__)

@@ -1,5 +1,5 @@
 """The data sets that are known by name, a file each; importing this package registers all of them."""
 
-from apmctl_core.discovery import import_modules
+from apmctl_core.registry import import_modules
 
 import_modules(__name__, __path__)

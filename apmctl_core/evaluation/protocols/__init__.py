@@ -1,8 +1,8 @@
-"""Evaluation protocols by name. To add one, register it in a file of its own and import that here."""
+"""Evaluation protocols by name. To add one, register it in a file here, which is found by itself."""
 
-from __future__ import annotations
+from apmctl_core.evaluation.protocol import PROTOCOLS, Protocol
+from apmctl_core.registry import import_modules
 
-from apmctl_core.evaluation.protocols import apm
-from apmctl_core.evaluation.protocols.protocol import Protocol, get, names, register
+import_modules(__name__, __path__)
 
-__all__ = ["Protocol", "apm", "get", "names", "register"]
+__all__ = ["PROTOCOLS", "Protocol"]

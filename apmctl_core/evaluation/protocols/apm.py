@@ -3,11 +3,7 @@
 Epochs and learning rate are those of the set's row of the published table (METHOD), so the protocol fixes neither.
 """
 
-from __future__ import annotations
-
-from apmctl_core.evaluation.protocols.protocol import Protocol, register
+from apmctl_core.evaluation.protocol import PROTOCOLS, Protocol
 from apmctl_core.training.procedure import CROSS_ENTROPY, MATCH_LOGITS, Procedure
 
-APM = register(
-    Protocol(name="apm", procedures={"soft": Procedure(loss=MATCH_LOGITS), "hard": Procedure(loss=CROSS_ENTROPY)})
-)
+PROTOCOLS.add("apm", Protocol(procedures={"soft": Procedure(loss=MATCH_LOGITS), "hard": Procedure(loss=CROSS_ENTROPY)}))

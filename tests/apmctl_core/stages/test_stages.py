@@ -9,7 +9,7 @@ from apmctl_core.config import ApmConfig, EvalConfig, TeacherConfig, TrainConfig
 from apmctl_core.errors import DataError, Interrupted, NumericsError
 from apmctl_core.evaluation.evaluate import evaluate
 from apmctl_core.machine.segment import Segment
-from apmctl_core.methods import get
+from apmctl_core.methods import METHODS
 from apmctl_core.seeding import Stream
 from apmctl_core.stages.distill import distill
 from apmctl_core.stages.labelling import Labeller, random_baseline
@@ -86,7 +86,7 @@ def test_the_first_round_follows_algorithm_1_written_out():
     """One cycle of one round against a plain one: same student, gradient of eq. 4 without the log, one step."""
     config = dataclasses.replace(CONFIG, rounds=1, refresh_every=1, batch=0, image_lr=0.7)
     pool = toy_pool(1)
-    method = get("apm")(toy_dataset(), pool, config, context())
+    method = METHODS["apm"](toy_dataset(), pool, config, context())
     state = method.first()
     u, y = state.images.clone(), state.labels
     checkpoints, _ = method._student(u, pool.states[0], Stream(0).at("cycle", 0).at("student"), Segment())

@@ -93,8 +93,8 @@ def test_cross_entropy_training_learns_separable_classes():
 
 
 def test_rate_drops_tenfold_at_half_of_the_epochs():
-    assert [TENTH_AT_HALF.factor(epoch, 4) for epoch in range(4)] == pytest.approx([1, 1, 0.1, 0.1])
-    assert TENTH_AT_HALF.factor(0, 1) == 1
+    assert [TENTH_AT_HALF.function(epoch, 4) for epoch in range(4)] == pytest.approx([1, 1, 0.1, 0.1])
+    assert TENTH_AT_HALF.function(0, 1) == 1
 
 
 class Normalised(torch.nn.Module):
