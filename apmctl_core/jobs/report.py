@@ -54,7 +54,8 @@ class ReportJob(Job):
         session = work.session
         dataset = session.load(self.recipe.data, self.fingerprint)
         artifact = self.distilled.open(session)
-        context = work.context(self.cost(), "evaluate")
+        task = replace(self.task, train=len(dataset.train), test=len(dataset.test))
+        context = work.context(replace(self, task=task).cost(), "evaluate")
         rows = evaluate(load_set(artifact), dataset, self.models, self.recipe.evaluate, context)
         save_report(work.workspace.path, Report(set=self.distilled.ref, rows=rows))
         return Product(metrics={}, data=artifact.manifest.data, context=context)
