@@ -46,8 +46,8 @@ def _with_dataset(toml: dict[str, Any], dataset: str | None) -> tuple[dict[str, 
     if not isinstance(data, dict):
         raise ConfigError("[data] must be a table", 'write dataset = "..." below a line [data]')
     if dataset is None:
-        found = data.get("dataset")
-        return toml, found if isinstance(found, str) else None
+        name = data.get("dataset")
+        return toml, name if isinstance(name, str) else None
     return {**toml, "data": {**data, "dataset": dataset}}, dataset
 
 

@@ -139,8 +139,8 @@ def resolve(
         raise ConfigError(f"`segment` must be at least 0, got {segment}", "0 keeps a batch whole")
     # This logger reports on every start that a CPU-only machine has no CUDA runtime.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    found = devices.find(device)
-    if found.type == "cpu":
+    torch_device = devices.find(device)
+    if torch_device.type == "cpu":
         memory.keep_freed()
     cut = Segment(limit=segment or 0)
-    return Runtime(device=found, compile=compile, limit=segment, memory_budget=memory_budget, segment=cut)
+    return Runtime(device=torch_device, compile=compile, limit=segment, memory_budget=memory_budget, segment=cut)

@@ -42,7 +42,7 @@ def cuts(count: int, batch: int, size: int, stream: Stream) -> Iterator[Cut]:
 def feed(source: Source, wanted: Iterator[Cut], *, augmented: bool) -> Generator[Examples, None, None]:
     """The examples of each cut; their order within a cut is left open, since it decides nothing beyond rounding."""
     most = _BYTES // (4 * math.prod(source.shape))
-    groups = (_Group(found, augmented) for found in _grouped(wanted, most))
+    groups = (_Group(group, augmented) for group in _grouped(wanted, most))
     read, used = itertools.tee(groups)
     with contextlib.closing(source.batches(group.index for group in read)) as batches:
         for group, (x, target) in zip(used, batches, strict=True):
@@ -59,14 +59,14 @@ def _grouped(wanted: Iterator[Cut], most: int) -> Iterator[list[Cut]]:
 class _Group:
     """Several cuts together: sorted by transformation, and by cut within each, so that both are slices."""
 
-    def __init__(self, found: Sequence[Cut], augmented: bool) -> None:
-        index, draws = torch.cat([cut.index for cut in found]), torch.cat([cut.draws for cut in found])
-        lengths = torch.tensor([len(cut.index) for cut in found])
-        number = torch.arange(len(found)).repeat_interleave(lengths)
+    def __init__(self, group: Sequence[Cut], augmented: bool) -> None:
+        index, draws = torch.cat([cut.index for cut in group]), torch.cat([cut.draws for cut in group])
+        lengths = torch.tensor([len(cut.index) for cut in group])
+        number = torch.arange(len(group)).repeat_interleave(lengths)
         kinds = len(augment.TRANSFORMS) if augmented else 1
-        key = (augment.chosen(draws) if augmented else 0) * len(found) + number
+        key = (augment.chosen(draws) if augmented else 0) * len(group) + number
         order = key.argsort(stable=True)
-        counts = torch.bincount(key, minlength=kinds * len(found)).view(kinds, len(found))
+        counts = torch.bincount(key, minlength=kinds * len(group)).view(kinds, len(group))
         self.index = index[order]
         self.sizes: list[int] = counts.sum(1).tolist()
         self._draws = draws[order]
