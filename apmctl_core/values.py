@@ -17,16 +17,16 @@ from apmctl_core.data.preprocessing import Preprocessing
 State = Mapping[str, Tensor]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Task:
-    """What the amount of work depends on: image shape (C, H, W), classes, images of either split, and arithmetic."""
+    """What the amount of work depends on: image shape (C, H, W), classes, arithmetic, and images of either split."""
 
     shape: tuple[int, int, int]
     num_classes: int
-    train: int
-    test: int
     preprocessing: str
     precision: str
+    train: int = 0
+    test: int = 0
 
     @property
     def image_bytes(self) -> int:

@@ -129,20 +129,10 @@ def _settled(session: Session, recipe: Recipe, dataset: Dataset | None) -> tuple
         shape = (channels, side or height, side or width)
         num_classes, train, test = spec.num_classes, spec.train, spec.test
     recipe = settle(recipe, shape, num_classes, session.runtime)
-    return recipe, _task(recipe, shape, num_classes, train, test)
+    return recipe, Task(shape, num_classes, recipe.data.preprocessing, recipe.precision, train, test)
 
 
 def _task_of(artifact: Artifact, recipe: Recipe) -> Task:
     """The task of an artifact, whose manifest does not say how many images the data set has."""
-    return _task(recipe, artifact.manifest.shape, len(artifact.manifest.classes), 0, 0)
-
-
-def _task(recipe: Recipe, shape: tuple[int, int, int], num_classes: int, train: int, test: int) -> Task:
-    return Task(
-        shape=shape,
-        num_classes=num_classes,
-        train=train,
-        test=test,
-        preprocessing=recipe.data.preprocessing,
-        precision=recipe.precision,
-    )
+    manifest = artifact.manifest
+    return Task(manifest.shape, len(manifest.classes), recipe.data.preprocessing, recipe.precision)

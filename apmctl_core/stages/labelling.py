@@ -28,18 +28,43 @@ Label = Callable[[Tensor], Tensor]  # images (M, C, H, W) -> logits (M, K)
 
 
 class Labeller:
-    """f_T(u) for a pool: the teacher drawn from the context's stream, or the mean of the committee."""
+    """f_T(u) for a pool: the teacher drawn from the context's stream, or the mean of the committee.
 
-    def __init__(self, pool: TeacherPool, committee: str, context: Context) -> None:
-        self._pool = pool
-        self._context = context
-        self.segment = context.segment
+    Logits are kept as they come. Asked for the same images in the same order, as a resumed run asks (draws depend on
+    nothing but their streams), it takes those that are kept.
+    """
+
+    def __init__(self, pool: TeacherPool, committee: str, context: Context, total: int = 0) -> None:
+        """`total` is the number of images that will be labelled, all calls together."""
+        kept = context.keeper.load(_STATE)
+        self._pool, self._context, self._total = pool, context, total
+        self.segment = context.runtime.resumed(kept.segment) if kept else context.segment
+        self._saver = ThrottledSaver(context.keeper, _STATE)
         self._predict = Predictor(build(pool.model, pool.shape, pool.num_classes), context)
+        self._parts = [kept.tensors["logits"]] if kept else []
+        self._given = 0  # images whose logits were handed out in this process
         chosen = context.stream.at("labeller").integer(len(pool))
         self.teachers = [chosen] if committee == "single" else list(range(len(pool)))
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits float32 (M, K) on the CPU of images (M, C, H, W) in the pool's space."""
+        return torch.cat([self._part(part) for part in images.split(_CHUNK)])
+
+    def _part(self, images: Tensor) -> Tensor:
+        begin, self._given = self._given, self._given + len(images)
+        if self._given <= self._done():
+            return self._parts[0][begin : self._given]
+        try:
+            self._parts.append(self._logits(images))
+            self._context.emit(Progress(stage="label", done=self._done(), total=self._total, unit="image"))
+        except Interrupted:
+            if self._parts:
+                self._saver.last(self._packed)
+            raise
+        self._saver.offer(self._packed)
+        return self._parts[-1]
+
+    def _logits(self, images: Tensor) -> Tensor:
         total = torch.zeros(len(images), self._pool.num_classes)
         for number in self.teachers:
             self._predict.load(self._pool.states[number])
@@ -49,59 +74,21 @@ class Labeller:
             total += logits
         return total / len(self.teachers)
 
-
-class ResumableLabels:
-    """A labeller whose logits are kept as they come: asked again for the same images in the same order, it goes on.
-
-    The same order is what a resumed run asks in, since draws depend on nothing but their streams.
-    """
-
-    def __init__(self, labeller: Labeller, total: int, context: Context) -> None:
-        """`total` is the number of images that will be labelled, all calls together."""
-        kept = context.keeper.load(_STATE)
-        if kept:
-            labeller.segment = context.runtime.resumed(kept.segment)
-        self._labeller = labeller
-        self._total = total
-        self._emit = context.emit
-        self._saver = ThrottledSaver(context.keeper, _STATE)
-        self._parts = [kept.tensors["logits"]] if kept else []
-        self._given = 0  # images whose logits were handed out in this process
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Logits float32 (M, K) on the CPU of images (M, C, H, W)."""
-        return torch.cat([self._part(part) for part in images.split(_CHUNK)])
-
-    def _part(self, images: Tensor) -> Tensor:
-        begin, self._given = self._given, self._given + len(images)
-        if self._given <= self._done():
-            return self._parts[0][begin : self._given]
-        try:
-            self._parts.append(self._labeller(images))
-            self._emit(Progress(stage="label", done=self._done(), total=self._total, unit="image"))
-        except Interrupted:
-            if self._parts:
-                self._saver.last(self._packed)
-            raise
-        self._saver.offer(self._packed)
-        return self._parts[-1]
-
     def _done(self) -> int:
         return sum(map(len, self._parts))
 
     def _packed(self) -> Snapshot:
         meta = {"progress": progress(self._done(), self._total, "image")}
-        return Snapshot({"logits": torch.cat(self._parts)}, meta, self._labeller.segment.limit)
+        return Snapshot({"logits": torch.cat(self._parts)}, meta, self.segment.limit)
 
 
 def label_images(
     images: Tensor, ipc: int, committee: str, dataset: Dataset, pool: TeacherPool, context: Context
 ) -> tuple[Tensor, Baseline, list[int]]:
     """Logits (M, K) of images (M, C, H, W), as many random real images under the same labels, and who labelled."""
-    labeller = Labeller(pool, committee, context.eager())
     total = len(images) * (1 + draws_of(ipc, dataset.num_classes))
-    label = ResumableLabels(labeller, total, context)
-    return label(images), random_baseline(dataset, ipc, label, pool, context), labeller.teachers
+    label = Labeller(pool, committee, context.eager(), total)
+    return label(images), random_baseline(dataset, ipc, label, pool, context), label.teachers
 
 
 def draws_of(ipc: int, num_classes: int) -> int:
