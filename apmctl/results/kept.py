@@ -15,10 +15,9 @@ from apmctl.text import count, plural, size
 from apmctl_core.errors import ApmError
 
 if TYPE_CHECKING:
-    from apmctl_core.artifacts.artifact import Artifact
+    from apmctl_core.artifacts.artifact import Artifact, Run
     from apmctl_core.artifacts.kinds.reports import ReportRow
     from apmctl_core.artifacts.manifest import FileEntry
-    from apmctl_core.artifacts.store import Run
 
 
 @dataclass(frozen=True, kw_only=True)

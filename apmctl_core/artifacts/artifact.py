@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from apmctl_core.artifacts import manifest as manifests
 from apmctl_core.artifacts.manifest import Manifest
-from apmctl_core.errors import ApmError, ArtifactError
+from apmctl_core.errors import ApmError, ArtifactError, MismatchError
 from apmctl_core.storage.files import DAMAGED_HINT, is_folder, regular_size
 
 
@@ -46,20 +47,44 @@ class Artifact:
             raise ArtifactError(f"{self.ref} has no file {name}", DAMAGED_HINT)
         return self.path / name
 
+    def require(self, kind: str) -> Manifest:
+        """The manifest of this artifact, which must be a `kind`. Raises MismatchError."""
+        if self.kind != kind:
+            raise MismatchError(f"{self.ref} is a {self.kind}, not a {kind}", f"give the {kind} to use")
+        return self.manifest
+
 
 @dataclass(frozen=True)
-class Damaged:
-    """A folder where an artifact should be, and what is wrong with it."""
+class Entry:
+    """A folder of the store by its names alone: `STORE/KINDs/NAME/ID`, or that of an unfinished run."""
 
-    path: Path
     kind: str
     name: str
     id: str
-    error: ApmError
+    path: Path
+
+    @property
+    def finished(self) -> bool:
+        return self.path.name == self.id
 
     @property
     def ref(self) -> str:
         return f"{self.name}@{self.id}"
+
+
+@dataclass(frozen=True)
+class Damaged(Entry):
+    """A folder where an artifact should be, and what is wrong with it."""
+
+    error: ApmError
+
+
+@dataclass(frozen=True)
+class Run(Entry):
+    """An unfinished run: its progress (`done`, `total`, `unit`), and whether a process works on it."""
+
+    progress: dict[str, Any] | None
+    running: bool
 
 
 def open_artifact(path: Path, kind: str | None = None) -> Artifact:

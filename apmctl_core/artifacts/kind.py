@@ -28,7 +28,7 @@ class Kind:
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
     series: re.Pattern[str] | None = None
-    check: Callable[..., None]
+    check: Callable[..., object]
 
     def has(self, name: str) -> bool:
         """Whether an artifact of this kind may have a file of this name, the manifest itself aside."""
@@ -53,7 +53,6 @@ class Kind:
 KINDS: dict[str, Kind] = {}
 
 
-def register(kind: Kind) -> Kind:
+def register(kind: Kind) -> None:
     """Make a kind known; artifacts of other kinds are refused."""
     KINDS[kind.name] = kind
-    return kind

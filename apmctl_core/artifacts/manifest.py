@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, TypedDict, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -15,14 +15,16 @@ from msgspec import Meta, Struct
 from apmctl_core import config as configs
 from apmctl_core.artifacts.kind import KINDS
 from apmctl_core.artifacts.migrations import MIGRATIONS
-from apmctl_core.artifacts.schema import convert, refused
 from apmctl_core.errors import ArtifactError
 from apmctl_core.storage import strict_json
-from apmctl_core.storage.files import read_bounded
+from apmctl_core.storage.files import DAMAGED_HINT, read_bounded
+
+T = TypeVar("T")
 
 FILE_NAME = "manifest.json"
 MAX_BYTES = 4 << 20
 MAX_VALUES = 2**28  # of one image
+_LINE = 200
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 _ID = r"[0-9a-f]{12}"
@@ -32,6 +34,7 @@ _Text = Annotated[str, Meta(min_length=1, max_length=4096)]
 _Digest = Annotated[str, Meta(max_length=500)]
 _ClassName = Annotated[str, Meta(pattern=r"\A[^\n\t]+\Z", max_length=1000)]
 _Size = Annotated[int, Meta(ge=1, le=65536)]
+_Schema = Annotated[int, Meta(ge=1)]
 
 
 class FileEntry(Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,7 +54,7 @@ class Data(TypedDict):
 
 
 class _Versioned(Struct, frozen=True, kw_only=True):
-    schema: Annotated[int, Meta(ge=1)] = configs.SCHEMA_VERSION
+    schema: _Schema
 
 
 class _Identity(_Versioned, frozen=True, kw_only=True):
@@ -70,6 +73,7 @@ class Manifest(_Identity, frozen=True, kw_only=True, forbid_unknown_fields=True)
     what it was made from. Plain JSON values throughout.
     """
 
+    schema: _Schema = configs.SCHEMA_VERSION
     name: Annotated[str, Meta(pattern=rf"\A{_NAME}\Z")]
     recipe: dict[str, Any]
     data: Data
@@ -138,58 +142,54 @@ def loads(data: bytes, what: str) -> Manifest:
     if len(data) > MAX_BYTES:
         raise refused(what, f"larger than {MAX_BYTES} bytes")
     values = strict_json.parse_object(data, what)
-    schema = _check_schema(values, what)
-    _check_id(convert(values, _Identity, what), what)
-    values = migrate(values, schema, what)
-    manifest = convert(values, Manifest, what)
-    problem = _problem(manifest, values)
-    if problem is not None:
-        raise refused(what, problem)
-    return manifest
-
-
-def migrate(values: dict[str, Any], schema: int, what: str) -> dict[str, Any]:
-    """The fields of a manifest of an older schema as those of the newest; the id stays what it was."""
-    for version in range(schema, configs.SCHEMA_VERSION):
-        try:
-            values = MIGRATIONS[version](values) | {"schema": version + 1}
-        except ValueError as e:
-            raise refused(what, str(e)) from e
-    return values
-
-
-def _check_schema(values: dict[str, Any], what: str) -> int:
-    newest = configs.SCHEMA_VERSION
-    schema = convert({"schema": values.get("schema")}, _Versioned, what).schema
+    newest, schema = configs.SCHEMA_VERSION, convert(values, _Versioned, what).schema
     if schema > newest:
         problem = f"schema version {schema} is newer than this apmctl, which reads up to {newest}"
         raise refused(what, problem, "upgrade: pip install --upgrade apmctl")
     if any(version not in MIGRATIONS for version in range(schema, newest)):
         raise refused(what, f"schema version {schema} is no longer read", "make it again with this version")
-    return schema
-
-
-def _check_id(identity: _Identity, what: str) -> None:
+    identity = convert(values, _Identity, what)
     if identity.kind not in KINDS:
         raise refused(what, f"kind: must be one of {', '.join(KINDS)}")
-    if identity.id != configs.digest(identity.kind, identity.config, identity.inputs, identity.schema):
+    if identity.id != configs.digest(identity.kind, identity.config, identity.inputs, schema):
         raise refused(what, "the id is not the digest of config and inputs")
+    for version in range(schema, newest):
+        try:
+            values = MIGRATIONS[version](values) | {"schema": version + 1}
+        except ValueError as e:
+            raise refused(what, str(e)) from e
+    manifest = convert(values, Manifest, what)
+    if defect := _problem(manifest, values):
+        raise refused(what, defect)
+    return manifest
+
+
+def convert(values: Any, kind: type[T], what: str) -> T:
+    """`values`, as `strict_json` parses them, as a `kind`; `what` names the file in errors. Raises ArtifactError."""
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as e:
+        problem, _, path = str(e).replace("`", "'").partition(" - at ")
+        field = path.strip("'").removeprefix("$").removeprefix(".")
+        raise refused(what, f"{field}: {problem}" if field else problem) from e
+
+
+def refused(what: str, problem: str, hint: str = DAMAGED_HINT) -> ArtifactError:
+    """The error for a file that is not what it should be; names in it may be a stranger's."""
+    return ArtifactError(f"{what}: {' '.join(problem.split())[:_LINE]}", hint)
 
 
 def _problem(manifest: Manifest, values: Mapping[str, Any]) -> str | None:
     """What is wrong with a manifest whose fields are right, each on its own; `values` are those that it was read of."""
-    missing = [name for name in Manifest.__struct_fields__ if name not in values]
-    if missing:  # those with a default, which is for manifests to be written
-        return f"missing field {missing[0]!r}"
-    unknown = sorted(values["data"].keys() - Data.__annotations__.keys())
-    if unknown:
+    if missing := [name for name in Manifest.__struct_fields__ if name not in values]:
+        return f"missing field {missing[0]!r}"  # one with a default, which is for manifests to be written
+    if unknown := sorted(values["data"].keys() - Data.__annotations__.keys()):
         return f"data: unknown field {unknown[0]!r}"
     if math.prod(manifest.shape) > MAX_VALUES:
         return "data.shape: an image of this shape is too large"
     if manifest.inputs.get("data", manifest.data["fingerprint"]) != manifest.data["fingerprint"]:
         return "inputs and data name different data"
-    different = contradiction(manifest.config, manifest.recipe)
-    if different is not None:
+    if different := contradiction(manifest.config, manifest.recipe):
         return f"config and recipe differ in {different}"
     return KINDS[manifest.kind].problem(manifest.files)
 
@@ -199,12 +199,11 @@ def contradiction(config: Mapping[str, Any], recipe: Any, path: str = "") -> str
 
     Without this check settings would be believed that no id vouches for.
     """
+    theirs = recipe if isinstance(recipe, dict) else {}
     for key, value in config.items():
-        theirs = recipe.get(key) if isinstance(recipe, dict) else None
         if isinstance(value, dict):
-            different = contradiction(value, theirs, f"{path}{key}.")
-            if different is not None:
+            if different := contradiction(value, theirs.get(key), f"{path}{key}."):
                 return different
-        elif not isinstance(recipe, dict) or key not in recipe or theirs != value:
+        elif key not in theirs or theirs[key] != value:
             return f"{path}{key}"
     return None

@@ -7,29 +7,14 @@ import difflib
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from apmctl_core.artifacts import manifest as manifests
+from apmctl_core.artifacts.artifact import Entry
+from apmctl_core.artifacts.manifest import FILE_NAME
 from apmctl_core.errors import ArtifactError
 
 _PREFIX = re.compile(r"[0-9a-f]{4,12}")
 _LISTED = 8
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A folder of the store by its names alone: `STORE/KINDs/NAME/ID`, or that of an unfinished run."""
-
-    kind: str
-    name: str
-    id: str
-    path: Path
-    finished: bool = True
-
-    @property
-    def ref(self) -> str:
-        return f"{self.name}@{self.id}"
 
 
 def as_path(ref: str) -> Path | None:
@@ -83,6 +68,6 @@ def _ambiguous(ref: str, entries: Sequence[Entry]) -> ArtifactError:
 
 def _written(entry: Entry) -> int:
     try:
-        return (entry.path / manifests.FILE_NAME).stat().st_mtime_ns
+        return (entry.path / FILE_NAME).stat().st_mtime_ns
     except OSError:
         return 0

@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from apmctl_core.errors import ArtifactError, NumericsError
 from apmctl_core.events import Emit, Note, silent
-from apmctl_core.storage import header as headers
 from apmctl_core.storage import strict_json
 from apmctl_core.storage.files import remove_tree
+from apmctl_core.storage.header import read_header
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _NEWEST, _PREVIOUS = ".state.safetensors", ".state.prev.safetensors"
+_PROGRESS = {"done": (int, float), "total": (int, float), "unit": (str,)}
 _KEY = "apmctl"  # one entry alone: the order of several is not fixed by every writer
 
 
@@ -39,8 +40,8 @@ def save(folder: Path, name: str, tensors: Mapping[str, Tensor], meta: Mapping[s
         text = json.dumps(dict(meta), sort_keys=True, allow_nan=False)
     except ValueError as e:
         raise NumericsError(f"the state {name!r} has a number that is not finite", "the last good state is kept") from e
-    envelope = {"meta": text, "sha256": _checksum(tensors, text)}
-    io.write(newest, tensors, {_KEY: json.dumps(envelope)}, previous=previous)
+    envelope = json.dumps({"meta": text, "sha256": _checksum(tensors, text)})
+    io.write(newest, tensors, {_KEY: envelope}, previous=previous)
 
 
 def load(folder: Path, name: str, emit: Emit = silent) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -71,18 +72,12 @@ def progress(folder: Path) -> dict[str, Any] | None:
     """The `progress` (done, total, unit) of the latest readable state, without reading any tensor."""
     for path in files(folder):
         try:
-            meta, _ = _meta(headers.read_header(path), path)
+            latest = _meta(read_header(path).metadata, path)[0].get("progress")
         except ArtifactError:
             continue
-        latest = meta.get("progress")
-        if isinstance(latest, dict) and _is_progress(latest):
+        if isinstance(latest, dict) and all(type(latest.get(name)) in types for name, types in _PROGRESS.items()):
             return latest
     return None
-
-
-def _is_progress(value: dict[str, Any]) -> bool:
-    numbers = [value.get("done"), value.get("total")]
-    return all(type(n) in (int, float) for n in numbers) and isinstance(value.get("unit"), str)
 
 
 def _modified(path: Path) -> tuple[int, str]:
@@ -98,9 +93,9 @@ def _paths(folder: Path, name: str) -> tuple[Path, Path]:
     return folder / f"{name}{_NEWEST}", folder / f"{name}{_PREVIOUS}"
 
 
-def _meta(header: headers.Header, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _meta(metadata: Mapping[str, str], path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     what = f"the state {path}"
-    envelope = strict_json.parse_object(header.metadata.get(_KEY, "").encode(), what)
+    envelope = strict_json.parse_object(metadata.get(_KEY, "").encode(), what)
     if sorted(envelope) != ["meta", "sha256"] or not isinstance(envelope["meta"], str):
         raise ArtifactError(f"{what} has no checksum")
     return strict_json.parse_object(envelope["meta"].encode(), what), envelope
@@ -110,7 +105,7 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     from apmctl_core.storage import tensors as io
 
     tensors, metadata = io.read(path)
-    meta, envelope = _meta(headers.Header({}, metadata), path)
+    meta, envelope = _meta(metadata, path)
     if envelope["sha256"] != _checksum(tensors, envelope["meta"]):
         raise ArtifactError(f"the state {path} does not agree with its checksum")
     return tensors, meta

@@ -6,42 +6,19 @@ Reading creates nothing: a store that does not exist is empty. Nothing here impo
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from apmctl_core.artifacts import manifest as manifests
 from apmctl_core.artifacts import refs, states
-from apmctl_core.artifacts.artifact import Artifact, Damaged, open_artifact, open_stored
+from apmctl_core.artifacts.artifact import Artifact, Damaged, Entry, Run, open_artifact, open_stored
 from apmctl_core.artifacts.kind import KINDS
-from apmctl_core.artifacts.refs import Entry
-from apmctl_core.artifacts.workspace import PARTIAL, TRASH, Workspace, discard
+from apmctl_core.artifacts.workspace import PARTIAL, TRASH, Workspace, discard, partial_name
 from apmctl_core.errors import ArtifactError, StoreError
 from apmctl_core.events import Emit, Note, silent
 from apmctl_core.storage import files, locks
 
-Artifacts = list[Artifact]
 list_ = list  # inside Store, `list` is a method
-_PARTIAL = re.compile(rf"\.([0-9a-f]{{12}}){re.escape(PARTIAL)}")
-
-
-@dataclass(frozen=True)
-class Run:
-    """An unfinished run: its progress (`done`, `total`, `unit`), and the process that works on it, or did last."""
-
-    path: Path
-    kind: str
-    name: str
-    id: str
-    progress: dict[str, Any] | None
-    owner: locks.Owner | None
-    running: bool
-
-    @property
-    def ref(self) -> str:
-        return f"{self.name}@{self.id}"
 
 
 class Store:
@@ -49,16 +26,8 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
-
-    @property
-    def cache(self) -> Path:
-        """Where decoded data sets are kept; it may not exist yet."""
-        return self.root / "cache"
-
-    @property
-    def locks(self) -> Path:
-        """The folder of the locks; it may not exist yet."""
-        return self.root / "locks"
+        self.cache = self.root / "cache"  # of decoded data sets; it may not exist yet
+        self.locks = self.root / "locks"
 
     # --- reading
 
@@ -84,9 +53,8 @@ class Store:
             return open_artifact(Path(ref), kind)
         entry = refs.resolve(ref, entries, kind)
         if not entry.finished:
-            raise ArtifactError(
-                f"{entry.ref} is a {entry.kind} that is not finished", "rerun the command that began it to resume"
-            )
+            problem = f"{entry.ref} is a {entry.kind} that is not finished"
+            raise ArtifactError(problem, "rerun the command that began it to resume")
         return open_stored(entry.path, entry.kind)
 
     def target(self, ref: str, kind: str | None = None) -> Artifact | Damaged | Run:
@@ -94,14 +62,14 @@ class Store:
         entry = refs.resolve(ref, self._entries(), kind)
         return self._open(entry) if entry.finished else self._run(entry)
 
-    def list(self, kind: str | None = None, emit: Emit = silent) -> Artifacts:
+    def list(self, kind: str | None = None, emit: Emit = silent) -> list_[Artifact]:
         """All sound artifacts by kind and name; damaged ones are skipped, with a Note for each."""
         artifacts, damaged = self.scan(kind)
         for each in damaged:
             emit(Note(text=f"left out {each.ref}: {each.error.message}", level="warning"))
         return artifacts
 
-    def scan(self, kind: str | None = None) -> tuple[Artifacts, list_[Damaged]]:
+    def scan(self, kind: str | None = None) -> tuple[list_[Artifact], list_[Damaged]]:
         """All sound artifacts, and all damaged ones."""
         opened = [self._open(entry) for entry in self._entries(kind) if entry.finished]
         return [a for a in opened if isinstance(a, Artifact)], [a for a in opened if isinstance(a, Damaged)]
@@ -118,14 +86,7 @@ class Store:
     # --- writing and removing
 
     @contextlib.contextmanager
-    def workspace(
-        self,
-        kind: str,
-        name: str,
-        id: str,
-        wait: bool = True,
-        emit: Emit = silent,
-    ) -> Iterator[Workspace]:
+    def workspace(self, kind: str, name: str, id: str, wait: bool = True, emit: Emit = silent) -> Iterator[Workspace]:
         """The workspace of an artifact, for one process at a time.
 
         Its `existing` is the artifact that another process may have finished meanwhile: look there first. When the
@@ -157,10 +118,8 @@ class Store:
         folder = self._folder(target.kind)
         if target.path.resolve().parent.parent != folder.resolve():
             raise ArtifactError(f"{target.path} is not in the store {self.root}", "remove the folder by hand")
-        name = f"{target.kind} {target.ref}"
-        with locks.hold(
-            self.locks, f"{target.kind}-{target.id}", name, wait=False, hint="stop it first, then remove it"
-        ):
+        key, name, hint = f"{target.kind}-{target.id}", f"{target.kind} {target.ref}", "stop it first, then remove it"
+        with locks.hold(self.locks, key, name, wait=False, hint=hint):
             discard(target.path)
             self._sweep(target.kind)
             files.remove_empty(target.path.parent, folder)
@@ -173,34 +132,28 @@ class Store:
     def _entries(self, kind: str | None = None) -> list_[Entry]:
         """Every folder whose place says that it is an artifact or an unfinished run; links are not followed."""
         files.subfolders(self.root)  # whether it can be read at all
-        entries = []
-        for each in KINDS if kind is None else (kind,):
-            for folder in files.subfolders(self._folder(each)):
-                if manifests.is_name(folder.name):
-                    entries += [e for path in files.subfolders(folder) if (e := _entry(each, path))]
-        return entries
+        return [
+            Entry(each, folder.name, id, path)
+            for each in (KINDS if kind is None else (kind,))
+            for folder in files.subfolders(self._folder(each))
+            for path in files.subfolders(folder)
+            if manifests.is_name(folder.name) and manifests.is_id(id := path.name.removesuffix(PARTIAL).lstrip("."))
+            if path.name in (id, partial_name(id))
+        ]
 
     def _open(self, entry: Entry) -> Artifact | Damaged:
         try:
             return open_stored(entry.path, entry.kind)
         except (ArtifactError, StoreError) as e:
-            return Damaged(entry.path, entry.kind, entry.name, entry.id, e)
+            return Damaged(entry.kind, entry.name, entry.id, entry.path, e)
 
     def _run(self, entry: Entry) -> Run:
         owner = locks.owner_of(self.locks, f"{entry.kind}-{entry.id}")
-        progress = states.progress(entry.path)
-        alive = owner is not None and owner.alive
-        return Run(entry.path, entry.kind, entry.name, entry.id, progress, owner, alive)
+        running = owner is not None and owner.alive
+        return Run(entry.kind, entry.name, entry.id, entry.path, states.progress(entry.path), running)
 
     def _sweep(self, kind: str) -> None:
         """Finish removals that were killed; another process may do the same at the same time."""
         for trash in self._folder(kind).glob(f"*/.*{TRASH}"):
             files.remove_tree(trash)
             files.remove_empty(trash.parent)
-
-
-def _entry(kind: str, path: Path) -> Entry | None:
-    if manifests.is_id(path.name):
-        return Entry(kind, path.parent.name, path.name, path)
-    partial = _PARTIAL.fullmatch(path.name)
-    return Entry(kind, path.parent.name, partial[1], path, finished=False) if partial else None

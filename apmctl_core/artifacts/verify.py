@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -26,12 +25,17 @@ def verify(artifact: Artifact, shapes_of: ShapesOf, *, strays: bool = True) -> l
     does. `shapes_of` gives the weights that a pool's network must have, e.g. `models.registry.state_shapes`. Memory
     does not grow with a set. Raises StoreError where it cannot read.
     """
-    problems = [f"{name} is not in the manifest" for name in _strays(artifact)] if strays else []
-    for name, entry in sorted(artifact.manifest.files.items()):
-        problems += _problems(partial(_check_sha256, artifact, name, entry.sha256))
-    problems += _problems(partial(KINDS[artifact.kind].check, artifact, shapes_of))
-    if HISTORY in artifact.manifest.files:
-        problems += _problems(partial(_check_history, artifact.file(HISTORY)))
+    files = artifact.manifest.files
+    checks: list[Callable[[], object]] = [partial(_check_sha256, artifact, name) for name in sorted(files)]
+    checks.append(partial(KINDS[artifact.kind].check, artifact, shapes_of))
+    if HISTORY in files:
+        checks.append(partial(_check_history, artifact.file(HISTORY)))
+    problems = _strays(artifact) if strays else []
+    for check in checks:
+        try:
+            check()
+        except ArtifactError as e:
+            problems.append(e.message)
     return problems
 
 
@@ -41,37 +45,25 @@ def require_sound(artifact: Artifact, shapes_of: ShapesOf, *, strays: bool = Tru
     for problem in problems[1:]:
         emit(Note(text=f"{artifact.ref}: {problem}", level="warning"))
     if problems:
-        for problem in problems[1:]:
-            emit(Note(text=f"{artifact.ref}: {problem}", level="warning"))
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise ArtifactError(f"{artifact.ref} is damaged: {problems[0]}{more}", DAMAGED_HINT)
 
 
-def _problems(check: Callable[[], None]) -> list[str]:
-    try:
-        check()
-    except ArtifactError as e:
-        return [e.message]
-    return []
-
-
-def _strays(artifact: Artifact) -> Iterator[str]:
+def _strays(artifact: Artifact) -> list[str]:
     known = {*artifact.manifest.files, manifests.FILE_NAME}
-    with disk_errors(artifact.path, "read"), os.scandir(artifact.path) as entries:
-        names = sorted(entry.name for entry in entries if entry.name not in known)
-    yield from (repr(name) for name in names[:_MAX_LISTED])
+    with disk_errors(artifact.path, "read"):
+        names = sorted({path.name for path in artifact.path.iterdir()} - known)
+    return [f"{name!r} is not in the manifest" for name in names[:_MAX_LISTED]]
 
 
-def _check_sha256(artifact: Artifact, name: str, expected: str) -> None:
-    if sha256_of(artifact.file(name)) != expected:
+def _check_sha256(artifact: Artifact, name: str) -> None:
+    if sha256_of(artifact.file(name)) != artifact.manifest.files[name].sha256:
         raise ArtifactError(f"{name} is not the file that was written: its sha256 differs")
 
 
 def _check_history(path: Path) -> None:
     with open_regular(path) as file:
-        number = 0
-        while line := file.readline(_MAX_LINE):
-            number += 1
+        for number, line in enumerate(iter(partial(file.readline, _MAX_LINE), b""), 1):
             if not line.endswith(b"\n"):
                 raise ArtifactError(f"line {number} of {path.name} does not end")
             parse_object(line, f"line {number} of {path.name}")

@@ -124,14 +124,12 @@ class Workspace:
 
     def logged(self, field: str) -> float:
         """The latest value of a number in the history, 0 where there is none."""
-        lines: list[bytes] = []
         with contextlib.suppress(ArtifactError, StoreError):
-            lines = files.read_bounded(self._folder / HISTORY, _MAX_HISTORY).splitlines()
-        for line in reversed(lines):
-            with contextlib.suppress(ArtifactError):  # the last one may be torn
-                value = strict_json.parse_object(line, "the history").get(field)
-                if isinstance(value, (int, float)):
-                    return float(value)
+            for line in reversed(files.read_bounded(self._folder / HISTORY, _MAX_HISTORY).splitlines()):
+                with contextlib.suppress(ArtifactError):  # the last one may be torn
+                    value = strict_json.parse_object(line, "the history").get(field)
+                    if isinstance(value, (int, float)):
+                        return float(value)
         return 0.0
 
     # --- the end of a run
@@ -158,12 +156,11 @@ class Workspace:
         return self.existing
 
     def _entries(self) -> dict[str, FileEntry]:
-        names = sorted(p.name for p in self.path.iterdir() if KINDS[self.kind].has(p.name))
         entries = {}
-        for name in names:
-            path = self._folder / name
-            files.sync_file(path)
-            entries[name] = FileEntry(files.sha256_of(path), path.stat().st_size)
+        for path in sorted(self.path.iterdir()):
+            if KINDS[self.kind].has(path.name):
+                files.sync_file(path)
+                entries[path.name] = FileEntry(files.sha256_of(path), path.stat().st_size)
         return entries
 
     def _move(self) -> Artifact:

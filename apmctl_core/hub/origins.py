@@ -12,8 +12,7 @@ import msgspec
 
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.artifacts.kind import KINDS
-from apmctl_core.artifacts.manifest import Id
-from apmctl_core.artifacts.schema import convert
+from apmctl_core.artifacts.manifest import Id, convert
 from apmctl_core.artifacts.store import Store
 from apmctl_core.errors import ArtifactError, StoreError
 from apmctl_core.storage import strict_json

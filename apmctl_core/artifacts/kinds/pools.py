@@ -12,7 +12,7 @@ from apmctl_core.artifacts.kind import Kind, ShapesOf, register
 from apmctl_core.artifacts.kinds.spaces import FILE as SPACE_FILE
 from apmctl_core.artifacts.kinds.spaces import load_preprocessing, save_preprocessing
 from apmctl_core.config import ModelConfig, from_dict
-from apmctl_core.errors import ArtifactError, ConfigError, MismatchError
+from apmctl_core.errors import ArtifactError, ConfigError
 from apmctl_core.storage.files import DAMAGED_HINT
 from apmctl_core.storage.header import Layout, check_layout, read_header
 
@@ -54,14 +54,13 @@ def load_pool(artifact: Artifact, shapes_of: ShapesOf) -> TeacherPool:
     """
     from apmctl_core.values import TeacherPool
 
-    if artifact.kind != POOL.name:
-        raise MismatchError(f"{artifact.ref} is a {artifact.kind}, not a pool", "give the pool to use")
-    manifest = artifact.manifest
-    model, num_classes = model_of(artifact), len(manifest.classes)
+    manifest = artifact.require("pool")
+    num_classes = len(manifest.classes)
     try:
+        model = from_dict(ModelConfig, manifest.recipe.get("model"))
         shapes = shapes_of(model, manifest.shape, num_classes)
     except ConfigError as e:
-        raise ArtifactError(f"{artifact.ref}: {e.message}", e.hint) from e
+        raise ArtifactError(f"{artifact.ref}: {e.message} in its recipe", e.hint or DAMAGED_HINT) from e
     layouts = {name: Layout(_DTYPES, tuple(shape)) for name, shape in shapes.items()}
     return TeacherPool(
         model=model,
@@ -70,14 +69,6 @@ def load_pool(artifact: Artifact, shapes_of: ShapesOf) -> TeacherPool:
         states=LazyStates(teacher_paths(artifact), layouts),
         preprocessing=load_preprocessing(artifact.path, manifest),
     )
-
-
-def model_of(artifact: Artifact) -> ModelConfig:
-    """The network of an artifact. Raises ArtifactError where its recipe has none."""
-    try:
-        return from_dict(ModelConfig, artifact.manifest.recipe.get("model"))
-    except ConfigError as e:
-        raise ArtifactError(f"{artifact.ref}: {e.message} in its recipe", DAMAGED_HINT) from e
 
 
 def teacher_paths(artifact: Artifact) -> list[Path]:
@@ -109,6 +100,4 @@ def _check(artifact: Artifact, shapes_of: ShapesOf) -> None:
         pass
 
 
-POOL = register(
-    Kind(name="pool", folder="pools", required=(teacher_file(0), SPACE_FILE), series=_TEACHER, check=_check)
-)
+register(Kind(name="pool", folder="pools", required=(teacher_file(0), SPACE_FILE), series=_TEACHER, check=_check))

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import msgspec
@@ -16,13 +17,14 @@ from msgspec import Meta, Struct
 
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.artifacts.kind import Kind, register
-from apmctl_core.artifacts.schema import convert
-from apmctl_core.errors import MismatchError, NumericsError
+from apmctl_core.artifacts.manifest import convert
+from apmctl_core.errors import NumericsError
 from apmctl_core.storage.files import read_bounded, write_bytes
 from apmctl_core.storage.strict_json import parse_object
 
 FILE = "report.json"
 MAX_BYTES = 4 << 20
+_STATISTICS = ("accuracy_mean", "accuracy_std", "random_accuracy_mean", "random_accuracy_std")
 
 _Text = Annotated[str, Meta(min_length=1, max_length=200)]
 _Accuracy = Annotated[float, Meta(ge=0, le=1)]
@@ -44,7 +46,7 @@ class ReportRow(Struct, frozen=True):
 
     @property
     def accuracy_mean(self) -> float:
-        return _mean(self.accuracies)
+        return fmean(self.accuracies)
 
     @property
     def accuracy_std(self) -> float:
@@ -53,7 +55,7 @@ class ReportRow(Struct, frozen=True):
 
     @property
     def random_accuracy_mean(self) -> float | None:
-        return _mean(self.random_accuracies) if self.random_accuracies else None
+        return fmean(self.random_accuracies) if self.random_accuracies else None
 
     @property
     def random_accuracy_std(self) -> float | None:
@@ -61,18 +63,8 @@ class ReportRow(Struct, frozen=True):
 
     def document(self) -> dict[str, Any]:
         """The row as JSON has it; null where there is nothing to compare with."""
-        return {
-            "arch": self.arch,
-            "labels": self.labels,
-            "accuracies": list(self.accuracies),
-            "random_accuracies": list(self.random_accuracies),
-            "protocol": self.protocol,
-            "scores": self.scores,
-            "accuracy_mean": self.accuracy_mean,
-            "accuracy_std": self.accuracy_std,
-            "random_accuracy_mean": self.random_accuracy_mean,
-            "random_accuracy_std": self.random_accuracy_std,
-        }
+        fields = msgspec.structs.asdict(self) | {name: getattr(self, name) for name in _STATISTICS}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     def cells(self) -> tuple[str, str, str]:
         """Accuracy, accuracy of random real images and the difference, in per cent, for a table."""
@@ -112,8 +104,7 @@ def save_report(folder: Path, report: Report) -> None:
 
 def load_report(artifact: Artifact) -> Report:
     """The report of an artifact. Raises ArtifactError where it is damaged, MismatchError for another kind."""
-    if artifact.kind != REPORT.name:
-        raise MismatchError(f"{artifact.ref} is a {artifact.kind}, not a report", "`eval` makes reports")
+    artifact.require("report")
     path = artifact.file(FILE)
     return _parse(read_bounded(path, MAX_BYTES), str(path))
 
@@ -122,17 +113,9 @@ def _parse(data: bytes, what: str) -> Report:
     return convert(parse_object(data, what), Report, what)
 
 
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
 def _std(values: Sequence[float]) -> float:
-    mean = _mean(values)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
+    mean = fmean(values)  # statistics.pstdev takes no NaN
+    return math.sqrt(fmean((value - mean) ** 2 for value in values))
 
 
-def _check(artifact: Artifact, *_: object) -> None:
-    load_report(artifact)
-
-
-REPORT = register(Kind(name="report", folder="reports", required=(FILE,), check=_check))
+register(Kind(name="report", folder="reports", required=(FILE,), check=lambda artifact, _: load_report(artifact)))

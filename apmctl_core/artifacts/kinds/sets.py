@@ -5,6 +5,8 @@ Shape legend: M images in a set, C channels, H x W pixels, K classes, D draws of
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +15,14 @@ from apmctl_core.artifacts.kind import Kind, register
 from apmctl_core.artifacts.kinds.spaces import FILE as SPACE_FILE
 from apmctl_core.artifacts.kinds.spaces import check_preprocessing, load_preprocessing, save_preprocessing
 from apmctl_core.artifacts.manifest import Manifest
-from apmctl_core.errors import ArtifactError, MismatchError
+from apmctl_core.errors import ArtifactError
 from apmctl_core.storage.files import DAMAGED_HINT, open_regular
 from apmctl_core.storage.header import Layout, check_layout, read_header
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from apmctl_core.values import Baseline, DistilledSet
+    from apmctl_core.values import DistilledSet
 
 FILE = "set.safetensors"
 BASELINE_FILE = "baseline.safetensors"
@@ -52,14 +54,14 @@ def load_set(artifact: Artifact) -> DistilledSet:
 
     Raises ArtifactError where something is damaged or the manifest and the tensors contradict each other.
     """
-    from apmctl_core.storage import tensors as io
-    from apmctl_core.values import DistilledSet
+    from apmctl_core.values import Baseline, DistilledSet
 
-    manifest = artifact.manifest
-    count = check_structure(artifact)
-    tensors, _ = io.read(artifact.file(FILE), layouts(manifest), finite=True)
-    _check_range(tensors["labels"], len(manifest.classes), artifact.file(FILE), "labels")
-    _check_range(tensors["stage"], None, artifact.file(FILE), "stage")
+    manifest = artifact.require("set")
+    tensors = _read(artifact, FILE)
+    baseline = None
+    if BASELINE_FILE in manifest.files:
+        draws = _read(artifact, BASELINE_FILE, len(tensors["images"]))
+        baseline = Baseline(index_DM=draws["index"], logits_DMK=draws["logits"])
     return DistilledSet(
         images=tensors["images"],
         logits=tensors["logits"],
@@ -67,88 +69,72 @@ def load_set(artifact: Artifact) -> DistilledSet:
         stage=tensors["stage"],
         classes=manifest.classes,
         preprocessing=load_preprocessing(artifact.path, manifest),
-        baseline=_load_baseline(artifact, count),
+        baseline=baseline,
     )
-
-
-def _check_pieces(path: Path, finite: tuple[str, ...], below: dict[str, int | None]) -> None:
-    from apmctl_core.storage import tensors as io
-
-    for name in finite:
-        for piece in io.pieces(path, name):
-            io.check_finite({name: piece}, str(path))
-    for name, limit in below.items():
-        for piece in io.pieces(path, name):
-            _check_range(piece, limit, path, name)
 
 
 def check_structure(artifact: Artifact) -> int:
     """Check a set's files by their headers alone, and against each other. Returns M. Raises ArtifactError."""
-    if artifact.kind != SET.name:
-        raise MismatchError(f"{artifact.ref} is a {artifact.kind}, not a set", "give the set to use")
-    manifest = artifact.manifest
-    path = artifact.file(FILE)
-    sizes = check_layout(read_header(path), layouts(manifest), path)
+    manifest = artifact.require("set")
+    count = _check_header(artifact, FILE)
     if BASELINE_FILE in manifest.files:
-        other = artifact.file(BASELINE_FILE)
-        check_layout(read_header(other), baseline_layouts(manifest, sizes["M"]), other)
+        _check_header(artifact, BASELINE_FILE, count)
     check_preprocessing(artifact.path, manifest)
-    return sizes["M"]
+    return count
 
 
-def layouts(manifest: Manifest) -> dict[str, Layout]:
-    """Names, dtypes and shapes of a set's tensors."""
+def _layouts(manifest: Manifest, file: str, count: int | str) -> dict[str, Layout]:
+    """Names, dtypes and shapes of the tensors in a file of a set of `count` images."""
+    k = len(manifest.classes)
+    if file == BASELINE_FILE:
+        return {"index": Layout("I64", ("D", count)), "logits": Layout("F32", ("D", count, k))}
     return {
-        "images": Layout("F32", ("M", *manifest.shape)),
-        "logits": Layout("F32", ("M", len(manifest.classes))),
-        "labels": Layout("I64", ("M",)),
-        "stage": Layout("I64", ("M",)),
+        "images": Layout("F32", (count, *manifest.shape)),
+        "logits": Layout("F32", (count, k)),
+        "labels": Layout("I64", (count,)),
+        "stage": Layout("I64", (count,)),
     }
 
 
-def baseline_layouts(manifest: Manifest, count: int) -> dict[str, Layout]:
-    """Names, dtypes and shapes of the baseline of a set of `count` images."""
-    k = len(manifest.classes)
-    return {"index": Layout("I64", ("D", count)), "logits": Layout("F32", ("D", count, k))}
+def _check_header(artifact: Artifact, file: str, count: int | str = "M") -> int:
+    path = artifact.file(file)
+    return check_layout(read_header(path), _layouts(artifact.manifest, file, count), path).get("M", 0)
 
 
-def _load_baseline(artifact: Artifact, count: int) -> Baseline | None:
-    if BASELINE_FILE not in artifact.manifest.files:
-        return None
+def _read(artifact: Artifact, file: str, count: int | str = "M") -> dict[str, Tensor]:
     from apmctl_core.storage import tensors as io
-    from apmctl_core.values import Baseline
 
-    path = artifact.file(BASELINE_FILE)
-    tensors, _ = io.read(path, baseline_layouts(artifact.manifest, count), finite=True)
-    _check_range(tensors["index"], None, path, "index")
-    return Baseline(index_DM=tensors["index"], logits_DMK=tensors["logits"])
+    tensors, _ = io.read(artifact.file(file), _layouts(artifact.manifest, file, count))
+    _check_values(artifact, file, tensors)
+    return tensors
 
 
-def _check_range(values: Tensor, below: int | None, path: Path, name: str) -> None:
-    if int(values.min()) < 0 or (below is not None and int(values.max()) >= below):
-        raise ArtifactError(f"{path}: {name!r} holds values out of range", DAMAGED_HINT)
+def _check_values(artifact: Artifact, file: str, tensors: Mapping[str, Tensor]) -> None:
+    from apmctl_core.storage import tensors as io
+
+    path, ends = artifact.file(file), {"labels": len(artifact.manifest.classes), "stage": math.inf, "index": math.inf}
+    io.check_finite(tensors, str(path))
+    for name in tensors.keys() & ends.keys():
+        if int(tensors[name].min()) < 0 or int(tensors[name].max()) >= ends[name]:
+            raise ArtifactError(f"{path}: {name!r} holds values out of range", DAMAGED_HINT)
 
 
 def _check(artifact: Artifact, *_: object) -> None:
     """Check every value as `load_set` does, piece by piece: memory does not grow with the set."""
-    check_structure(artifact)
-    path, classes = artifact.file(FILE), len(artifact.manifest.classes)
-    _check_pieces(path, finite=("images", "logits"), below={"labels": classes, "stage": None})
-    if BASELINE_FILE in artifact.manifest.files:
-        _check_pieces(artifact.file(BASELINE_FILE), finite=("logits",), below={"index": None})
+    from apmctl_core.storage import tensors as io
+
+    count = check_structure(artifact)
+    for file in (FILE, BASELINE_FILE)[: 1 + (BASELINE_FILE in artifact.manifest.files)]:
+        for name in _layouts(artifact.manifest, file, count):
+            for piece in io.pieces(artifact.file(file), name):
+                _check_values(artifact, file, {name: piece})
     load_preprocessing(artifact.path, artifact.manifest)
     if PREVIEW_FILE in artifact.manifest.files:
-        with open_regular(artifact.file(PREVIEW_FILE)) as file:
-            if file.read(len(_PNG)) != _PNG:
+        with open_regular(artifact.file(PREVIEW_FILE)) as picture:
+            if picture.read(len(_PNG)) != _PNG:
                 raise ArtifactError(f"{PREVIEW_FILE} is not a PNG")
 
 
-SET = register(
-    Kind(
-        name="set",
-        folder="sets",
-        required=(FILE, SPACE_FILE),
-        optional=(BASELINE_FILE, PREVIEW_FILE),
-        check=_check,
-    )
+register(
+    Kind(name="set", folder="sets", required=(FILE, SPACE_FILE), optional=(BASELINE_FILE, PREVIEW_FILE), check=_check)
 )

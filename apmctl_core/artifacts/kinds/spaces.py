@@ -29,29 +29,26 @@ def load_preprocessing(folder: Path, manifest: Manifest) -> Preprocessing:
 
     Raises ArtifactError where it is damaged, or of another shape or kind.
     """
-    from apmctl_core.data.preprocessing import Preprocessing, layouts
+    from apmctl_core.data.preprocessing import Preprocessing
     from apmctl_core.storage import tensors as io
 
-    path = folder / FILE
-    kind = _kind(path, manifest)
-    tensors, _ = io.read(path, layouts(kind, manifest.shape), finite=True)
+    kind = check_preprocessing(folder, manifest)
+    tensors, _ = io.read(folder / FILE, finite=True)
     if kind == "standard" and not bool((tensors["std"] > 0).all()):
-        raise ArtifactError(f"{path} has a standard deviation that is not positive", DAMAGED_HINT)
+        raise ArtifactError(f"{folder / FILE} has a standard deviation that is not positive", DAMAGED_HINT)
     return Preprocessing(kind, tensors)
 
 
-def check_preprocessing(folder: Path, manifest: Manifest) -> None:
-    """The same checks as far as the file's header goes, without reading the tensors."""
+def check_preprocessing(folder: Path, manifest: Manifest) -> str:
+    """The kind of a preprocessing, checked as far as its file's header goes. Raises ArtifactError."""
     from apmctl_core.data.preprocessing import layouts
 
     path = folder / FILE
-    check_layout(read_header(path), layouts(_kind(path, manifest), manifest.shape), path)
-
-
-def _kind(path: Path, manifest: Manifest) -> str:
-    kind = "zca" if "matrix" in read_header(path).tensors else "standard"
+    header = read_header(path)
+    kind = "zca" if "matrix" in header.tensors else "standard"
     data = manifest.recipe.get("data")
     expected = data.get("preprocessing", kind) if isinstance(data, dict) else kind
     if expected != kind:
         raise ArtifactError(f"{path} is of kind {kind}, the recipe says {str(expected)[:40]!r}", DAMAGED_HINT)
+    check_layout(header, layouts(kind, manifest.shape), path)
     return kind
