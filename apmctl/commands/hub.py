@@ -38,11 +38,10 @@ def push(ref: options.LocalArgument, repo: RepoArgument, *, how: dict[str, Any],
     with progress.listening(out) as emit:
         from apmctl_core.artifacts.store import Store
         from apmctl_core.hub import push as hub
-        from apmctl_core.hub.publication import Options
 
         home = Store(store)
         artifact = home.find(ref)
-        pushed = hub.push(home, artifact, repo, Options(**how), emit=emit)
+        pushed = hub.push(home, artifact, repo, hub.Options(**how), emit=emit)
     out.result(Pushed.of(pushed, repository=pushed.repo, artifact=Identity.of(artifact)))
 
 

@@ -15,10 +15,7 @@ from apmctl_core.storage import files
 
 @dataclass(frozen=True)
 class Change:
-    """Which of our files are new or changed, and which files of an earlier push to delete.
-
-    `sizes` are the bytes of the files to add.
-    """
+    """Which of our files are new or changed, with their bytes in `sizes`, and which of an earlier push to delete."""
 
     add: dict[str, Path]
     delete: tuple[str, ...]
@@ -28,10 +25,10 @@ class Change:
 
 def compare(ours: Mapping[str, Path], theirs: Mapping[str, File]) -> Change:
     """The changes that turn `theirs`, the files of a repository, into `ours`; files of other origin are left alone."""
-    add = {name: path for name, path in ours.items() if not _same(path, theirs.get(name))}
-    obsolete = [name for name in theirs if name not in ours and _is_ours(name)]
+    add = {name: path for name, path in sorted(ours.items()) if not _same(path, theirs.get(name))}
+    obsolete = sorted(name for name in theirs if name not in ours and _is_ours(name))
     sizes = {name: path.stat().st_size for name, path in add.items()}
-    return Change(add, tuple(sorted(obsolete)), len(ours) - len(add), sizes)
+    return Change(add, tuple(obsolete), len(ours) - len(add), sizes)
 
 
 def _is_ours(name: str) -> bool:
@@ -39,17 +36,11 @@ def _is_ours(name: str) -> bool:
 
 
 def _same(path: Path, file: File | None) -> bool:
-    if file is None or file.size != path.stat().st_size:
+    size = path.stat().st_size
+    if file is None or file.size != size:
         return False
     if file.sha256 is not None:
         return files.sha256_of(path) == file.sha256
-    return _blob(path) == file.blob
-
-
-def _blob(path: Path) -> str:
-    """The name that git gives a file's content."""
-    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    with files.open_regular(path) as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+    with files.open_regular(path) as content:  # the name that git gives a file's content
+        begun = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+        return hashlib.file_digest(content, lambda: begun).hexdigest() == file.blob

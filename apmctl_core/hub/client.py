@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,8 +31,8 @@ class File:
     """A file of a repository: its size if that is known, and the digests that the Hub has of it."""
 
     size: int | None
-    blob: str | None = None  # sha1 as git takes it
-    sha256: str | None = None  # of large files only
+    blob: str | None  # sha1 as git takes it
+    sha256: str | None  # of large files only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,15 +43,8 @@ class Remote:
     type: str
     commit: str
     private: bool
-    license: str | None = None  # as its card has it
-    files: dict[str, File] = field(default_factory=dict)
-
-
-def endpoint() -> str:
-    """The address of the Hub."""
-    from huggingface_hub import constants
-
-    return str(constants.ENDPOINT)
+    license: str | None  # as its card has it
+    files: dict[str, File]
 
 
 class Client:
@@ -76,8 +69,7 @@ class Client:
                 failure = translate(error, f"repository {repo}") or _other(error, repo)
                 if wait is None or again is None or not again(error):
                     raise failure from error
-                text = f"Hub: {shown(error)}; retrying in {wait:.0f} s"
-                self.emit(Note(text=text, level="warning"))
+                self.emit(Note(text=f"Hub: {shown(error)}; retrying in {wait:.0f} s", level="warning"))
             time.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
@@ -112,24 +104,6 @@ class Client:
 
         info = self.call(repo, work)
         return None if info is None else _remote(repo, type, info)
-
-    def tree(self, remote: Remote) -> dict[str, File]:
-        """All files of a repository at its commit, with their digests."""
-
-        def work() -> dict[str, File]:
-            listed = self.api.list_repo_tree(
-                remote.repo, repo_type=remote.type, revision=remote.commit, recursive=True, expand=False
-            )
-            files: list[Any] = [entry for entry in listed if hasattr(entry, "blob_id")]
-            return {f.path: File(f.size, f.blob_id, f.lfs.sha256 if f.lfs else None) for f in files}
-
-        return self.call(remote.repo, work)
-
-    def refs(self, remote: Remote) -> tuple[dict[str, str], dict[str, str]]:
-        """Branches and tags of a repository, each with its commit."""
-        refs = self.call(remote.repo, lambda: self.api.list_repo_refs(remote.repo, repo_type=remote.type))
-        branches = {ref.name: ref.target_commit for ref in refs.branches}
-        return branches, {ref.name: ref.target_commit for ref in refs.tags}
 
     def require_writer(self, repo: str) -> None:
         """Check the credentials with the Hub, before anything that takes long.
@@ -180,16 +154,7 @@ def _remote(repo: str, type: str, info: Any) -> Remote:
     commit = str(info.sha)
     if not _COMMIT.fullmatch(commit):
         raise ArtifactError(f"the Hub names no commit of {repo}", "is HF_ENDPOINT the address of a Hub?")
-    files = {}
-    for sibling in info.siblings or ():
-        lfs = getattr(sibling, "lfs", None)
-        files[sibling.rfilename] = File(sibling.size, sibling.blob_id, lfs.sha256 if lfs else None)
-    license = getattr(getattr(info, "card_data", None), "license", None)
-    return Remote(
-        repo=repo,
-        type=type,
-        commit=commit,
-        private=bool(info.private),
-        license=license if isinstance(license, str) else None,
-        files=files,
-    )
+    files = {s.rfilename: File(s.size, s.blob_id, s.lfs.sha256 if s.lfs else None) for s in info.siblings or ()}
+    license = getattr(info.card_data, "license", None)
+    license = license if isinstance(license, str) else None
+    return Remote(repo=repo, type=type, commit=commit, private=bool(info.private), license=license, files=files)

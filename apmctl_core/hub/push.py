@@ -6,10 +6,9 @@ is not sent again.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +25,52 @@ from apmctl_core.formats import set_parquet as parquet
 from apmctl_core.hub import origins
 from apmctl_core.hub.card import card
 from apmctl_core.hub.changes import Change, compare
-from apmctl_core.hub.client import MAIN, Client, File, Remote, endpoint
+from apmctl_core.hub.client import MAIN, Client, Remote
 from apmctl_core.hub.origins import Origin
-from apmctl_core.hub.publication import Options, Pushed
 from apmctl_core.hub.pull import TYPES
 from apmctl_core.models import state_shapes
-from apmctl_core.network.references import check_repo
+from apmctl_core.network.failures import transient
+from apmctl_core.network.references import check_repo, check_revision
 from apmctl_core.storage import files
 
 CARD = "README.md"
 _OTHERS = (".gitattributes", CARD, ".gitignore", "LICENSE")  # what a new repository may have
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to push; None stands for the default."""
+
+    private: bool = False
+    revision: str | None = None
+    tag: str | None = None
+    message: str | None = None
+    create_pr: bool = False
+    license: str | None = None
+
+    def __post_init__(self) -> None:
+        check_revision(self.revision)
+        check_revision(self.tag)
+        if self.create_pr and (self.tag or self.revision):
+            problem = "`create_pr` cannot be combined with `tag` or `revision`"
+            raise ConfigError(problem, "a pull request goes to the main branch; tag it when it is merged")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pushed:
+    """What is on the Hub now: `uploaded` and `deleted` in this commit; `unchanged` counts files that were kept."""
+
+    repo: str
+    type: str
+    revision: str
+    commit: str
+    url: str
+    uploaded: tuple[str, ...]
+    deleted: tuple[str, ...]
+    unchanged: int
+    sent_bytes: int
+    tag: str | None
+    pull_request: str | None
 
 
 def push(store: Store, artifact: Artifact, repo: str, options: Options | None = None, *, emit: Emit = silent) -> Pushed:
@@ -44,69 +79,71 @@ def push(store: Store, artifact: Artifact, repo: str, options: Options | None = 
     Raises ArtifactError for an artifact that is not sound, MismatchError for a report or a repository that holds
     something else, NetworkError for the network and the credentials; the branch is then unchanged.
     """
-    options = options or Options()
-    check_repo(repo)
-    _check_kind(artifact.kind, artifact.ref)
-    client = Client(emit)
-    client.require_writer(repo)
+    client = _writer(artifact.kind, repo, emit)
     require_sound(artifact, state_shapes, strays=False)
-    with files.disk_errors(store.root), _staging(store) as folder:
-        return _Push(store, client, artifact, repo, options).run(Path(folder))
+    cache = origins.folder(store)
+    files.make_folder(cache)
+    with files.disk_errors(store.root), tempfile.TemporaryDirectory(prefix="push-", dir=cache) as folder:
+        return _Push(store, client, artifact, repo, options or Options()).run(Path(folder))
 
 
 def preflight(kind: str, repo: str, emit: Emit = silent) -> None:
     """Raise what `push` would raise before it compares files: for use before hours of work that end in a push."""
+    _writer(kind, repo, emit)
+
+
+def _writer(kind: str, repo: str, emit: Emit) -> Client:
     check_repo(repo)
-    _check_kind(kind, kind)
-    Client(emit).require_writer(repo)
-
-
-def _staging(store: Store) -> tempfile.TemporaryDirectory[str]:
-    parent = origins.folder(store)
-    files.make_folder(parent)
-    return tempfile.TemporaryDirectory(prefix="push-", dir=parent)
-
-
-def _check_kind(kind: str, what: str) -> None:
     if kind not in TYPES:
-        raise MismatchError(f"{what} is neither a set nor a pool", "push the set: its card shows its reports")
+        raise MismatchError(f"a {kind} is neither a set nor a pool", "push the set: its card shows its reports")
+    client = Client(emit)
+    client.require_writer(repo)
+    return client
 
 
 class _Push:
     def __init__(self, store: Store, client: Client, artifact: Artifact, repo: str, options: Options) -> None:
         self._store = store
         self._client = client
-        self._call: Callable[..., Any] = functools.partial(client.call, repo)
         self._artifact = artifact
         self._repo = repo
         self._options = options
         self._type = TYPES[artifact.kind]
         self._branch = options.revision or MAIN
-        self._base_branch = MAIN
 
     def run(self, folder: Path) -> Pushed:
         """Compare, send, commit, tag."""
-        remote = self._repository()
-        branches, tags = self._client.refs(remote)
-        self._base_branch = self._branch if self._branch in branches else MAIN
-        base = self._base(remote, branches)
-        theirs = self._client.tree(base)
-        self._require_ours(theirs)
-        ours = self._ours(folder, self._options.license or remote.license)
-        change = compare(ours, theirs)
-        self._check_tag(tags, base, change)
+        main = self._repository()
+        refs = self._call("list_repo_refs")
+        branches, tags = ({ref.name: str(ref.target_commit) for ref in group} for group in (refs.branches, refs.tags))
+        # A new branch begins at the main one.
+        first = branches.get(self._branch, main.commit)
+        base = main if first == main.commit else self._at(first)
+        self._require_ours(base)
+        ours = self._ours(folder, self._options.license or main.license)
+        change = compare(ours, base.files)
+        changes, tag = bool(change.add or change.delete), self._options.tag
+        if tag in tags and (changes or tags[tag] != base.commit):
+            raise ConfigError(f"{self._repo} already has a tag {tag}, of another commit", "choose another `tag`")
         commit, request = base.commit, None
-        if change.add or change.delete:
-            commit, request = self._commit(base, change)
+        if changes:
+            commit, request = self._commit(base, change, self._branch if self._branch in branches else MAIN)
             if request is None:
-                self._check(base, commit, ours)
-        elif self._branch not in branches and not self._options.create_pr:
+                self._check(commit, ours)
+        elif self._branch not in branches:
             self._make_branch(base)
-        self._tag(tags, commit)
+        if tag is not None and tag not in tags:
+            self._call("create_tag", tag=tag, revision=commit, exist_ok=True)
         if request is None:
             origin = Origin(commit, self._artifact.kind, self._artifact.id)
             origins.record(self._store, self._repo, (self._branch, commit), origin)
         return self._pushed(change, commit, request)
+
+    def _call(self, method: str, *args: Any, retry: bool = True, **options: Any) -> Any:
+        """The result of a method of the Hub's client on this repository."""
+        work: Callable[..., Any] = getattr(self._client.api, method)
+        again = transient if retry else None
+        return self._client.call(self._repo, lambda: work(self._repo, *args, repo_type=self._type, **options), again)
 
     # --- our files
 
@@ -126,112 +163,72 @@ class _Push:
 
     # --- the repository
 
+    def _at(self, revision: str) -> Remote:
+        return self._client.remote(self._repo, [self._type], revision)
+
     def _repository(self) -> Remote:
         """The repository's main branch; a missing repository is created."""
-        repo, type = self._repo, self._type
-        remote = self._client.look(repo, type)
+        repo, private = self._repo, self._options.private
+        remote = self._client.look(repo, self._type)
         if remote is None:
             self._client.emit(Note(text=f"creating the repository {repo}"))
-            private = True if self._options.private else None
-            self._call(lambda: self._client.api.create_repo(repo, repo_type=type, private=private, exist_ok=True))
-            remote = self._client.remote(repo, [type])
-        if self._options.private and not remote.private:
+            self._call("create_repo", private=private or None, exist_ok=True)
+            remote = self._at(MAIN)
+        if private and not remote.private:
             raise ConfigError(f"{repo} already exists and is public", "leave `private` out, or make it private")
         return remote
 
-    def _base(self, remote: Remote, branches: Mapping[str, str]) -> Remote:
-        """The commit to build on: that of the branch, or of the main one for a new branch."""
-        if self._branch not in branches:
-            return remote
-        return dataclasses.replace(remote, commit=branches[self._branch], files={})
-
-    def _require_ours(self, theirs: Mapping[str, File]) -> None:
-        foreign = sorted(path for path in theirs if path not in _OTHERS)
-        if foreign and manifests.FILE_NAME not in theirs:
-            raise MismatchError(
-                f"{self._repo} holds something that is not an artifact ({foreign[0]})", "push to another repository"
-            )
-
-    def _check_tag(self, tags: Mapping[str, str], base: Remote, change: Change) -> None:
-        tag = self._options.tag
-        if tag is not None and tag in tags and (change.add or change.delete or tags[tag] != base.commit):
-            raise ConfigError(f"{self._repo} already has a tag {tag}, of another commit", "choose another `tag`")
+    def _require_ours(self, base: Remote) -> None:
+        foreign = sorted(base.files.keys() - set(_OTHERS))
+        if foreign and manifests.FILE_NAME not in base.files:
+            problem = f"{self._repo} holds something that is not an artifact ({foreign[0]})"
+            raise MismatchError(problem, "push to another repository")
 
     # --- the change
 
-    def _commit(self, base: Remote, change: Change) -> tuple[str, str | None]:
-        """Send what is missing, then change the branch in one commit. Returns the commit, and the pull request."""
+    def _commit(self, base: Remote, change: Change, existing: str) -> tuple[str, str | None]:
+        """Send what is missing, then change the branch in one commit. Returns the commit, and the pull request.
+
+        `existing` is the branch whose rules say how files are sent: they are in no branch yet.
+        """
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-        additions = [CommitOperationAdd(name, str(path)) for name, path in sorted(change.add.items())]
+        request, sent = self._options.create_pr, 0
+        additions = [CommitOperationAdd(name, str(path)) for name, path in change.add.items()]
         for done, addition in enumerate(additions):
-            self._progress(change, done)
-            self._send(addition)
-        self._progress(change, len(additions))
-        if not self._options.create_pr:
+            self._progress(change, done, sent)
+            sending = {"revision": existing, "create_pr": request, "free_memory": False}
+            self._call("preupload_lfs_files", [addition], retry=False, **sending)  # the client itself retries
+            sent += change.sizes[addition.path_in_repo]
+        self._progress(change, len(additions), sent)
+        if not request:
             self._make_branch(base)
-        operations: list[Any] = [*additions, *(CommitOperationDelete(name) for name in change.delete)]
-        message = self._options.message or f"Push {self._artifact.kind} {self._artifact.ref} with apmctl"
         info = self._call(
-            lambda: self._client.api.create_commit(
-                self._repo,
-                operations,
-                commit_message=message,
-                repo_type=self._type,
-                revision=self._branch,
-                create_pr=self._options.create_pr,
-                parent_commit=base.commit,
-            ),
-            None,  # a commit whose answer was lost may exist: the next push sees it
+            "create_commit",
+            [*additions, *map(CommitOperationDelete, change.delete)],
+            commit_message=self._options.message or f"Push {self._artifact.kind} {self._artifact.ref} with apmctl",
+            revision=self._branch,
+            create_pr=request,
+            parent_commit=base.commit,
+            retry=False,  # a commit whose answer was lost may exist: the next push sees it
         )
         return str(info.oid), info.pr_url
 
-    def _check(self, base: Remote, commit: str, ours: Mapping[str, Path]) -> None:
+    def _check(self, commit: str, ours: dict[str, Path]) -> None:
         """Check that the commit has everything: the Hub leaves out what a repository's .gitignore names."""
-        theirs = self._client.tree(dataclasses.replace(base, commit=commit))
-        lost = [name for name, path in ours.items() if name not in theirs or theirs[name].size != path.stat().st_size]
-        if lost:
-            raise MismatchError(
-                f"{self._repo} has not taken {lost[0]}, so nothing can be pulled from it",
-                "remove its .gitignore and push again",
-            )
-
-    def _send(self, addition: Any) -> None:
-        """Send one file to the Hub, where it is in no branch yet; small ones are sent with the commit."""
-        self._call(
-            lambda: self._client.api.preupload_lfs_files(
-                self._repo,
-                [addition],
-                repo_type=self._type,
-                revision=self._base_branch,
-                create_pr=self._options.create_pr,
-                free_memory=False,
-            ),
-            None,  # the client itself retries
-        )
+        theirs = self._at(commit).files
+        for name, path in ours.items():
+            if name not in theirs or theirs[name].size != path.stat().st_size:
+                problem = f"{self._repo} has not taken {name}, so nothing can be pulled from it"
+                raise MismatchError(problem, "remove its .gitignore and push again")
 
     def _make_branch(self, base: Remote) -> None:
         if self._branch != MAIN:
-            self._call(
-                lambda: self._client.api.create_branch(
-                    self._repo, branch=self._branch, revision=base.commit, repo_type=self._type, exist_ok=True
-                )
-            )
+            self._call("create_branch", branch=self._branch, revision=base.commit, exist_ok=True)
 
-    def _tag(self, tags: Mapping[str, str], commit: str) -> None:
-        tag = self._options.tag
-        if tag is not None and tag not in tags:
-            self._call(
-                lambda: self._client.api.create_tag(
-                    self._repo, tag=tag, revision=commit, repo_type=self._type, exist_ok=True
-                )
-            )
-
-    def _progress(self, change: Change, done: int) -> None:
-        sent = sum(change.sizes[name] for name in sorted(change.add)[:done])
-        self._client.emit(
-            Progress(stage="upload", done=done, total=len(change.add), unit="file", metrics={"sent_bytes": float(sent)})
-        )
+    def _progress(self, change: Change, done: int, sent: int) -> None:
+        metrics = {"sent_bytes": float(sent)}
+        self._client.emit(Progress(stage="upload", done=done, total=len(change.add), unit="file", metrics=metrics))
 
     def _pushed(self, change: Change, commit: str, request: str | None) -> Pushed:
         prefix = "datasets/" if self._type == "dataset" else ""
@@ -240,11 +237,11 @@ class _Push:
             type=self._type,
             revision=self._branch,
             commit=commit,
-            url=f"{endpoint()}/{prefix}{self._repo}",
-            uploaded=tuple(sorted(change.add)),
+            url=f"{self._client.api.endpoint}/{prefix}{self._repo}",
+            uploaded=tuple(change.add),
             deleted=change.delete,
             unchanged=change.unchanged,
-            sent_bytes=sum(change.sizes[name] for name in change.add),
+            sent_bytes=sum(change.sizes.values()),
             tag=self._options.tag,
             pull_request=request,
         )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from apmctl_core.artifacts.artifact import Artifact
-from apmctl_core.hub.publication import Options, Pushed
-from apmctl_core.hub.push import push
+from apmctl_core.hub.push import Options, Pushed, push
 from apmctl_core.jobs.commands import evaluate_set
 from apmctl_core.jobs.job import Outcome
 from apmctl_core.jobs.session import Session

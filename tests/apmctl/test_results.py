@@ -12,8 +12,8 @@ from apmctl.output import to_json
 from apmctl.results.exchanged import Location, Pulled, Pushed, Released
 from apmctl.results.made import Identity, Made, Planned, Product
 from apmctl_core.artifacts.artifact import Artifact
-from apmctl_core.hub.publication import Pushed as Publication
 from apmctl_core.hub.pull import Pulled as Fetched
+from apmctl_core.hub.push import Pushed as Publication
 from apmctl_core.jobs import Outcome
 from apmctl_core.network.references import Reference
 

@@ -16,9 +16,8 @@ from apmctl_core.config import digest
 from apmctl_core.errors import ConfigError, MismatchError
 from apmctl_core.formats.set_parquet import pixels
 from apmctl_core.hub.find import find, on_hub
-from apmctl_core.hub.publication import Options
 from apmctl_core.hub.pull import pull
-from apmctl_core.hub.push import push
+from apmctl_core.hub.push import Options, push
 from apmctl_core.models import state_shapes
 from apmctl_core.network.references import Reference, parse
 

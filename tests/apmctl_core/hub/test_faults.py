@@ -15,9 +15,8 @@ import pytest
 from apmctl.errors import exit_code_of
 from apmctl_core.artifacts import Store
 from apmctl_core.errors import ApmError, ArtifactError, NetworkError
-from apmctl_core.hub.publication import Options
 from apmctl_core.hub.pull import pull
-from apmctl_core.hub.push import preflight, push
+from apmctl_core.hub.push import Options, preflight, push
 from apmctl_core.network.references import parse
 
 from .conftest import LocalHub, Said

@@ -62,7 +62,7 @@ def test_a_token_is_in_no_file_no_event_no_log_and_no_output(
     push(store, put_set(store), name, emit=said)
     pull(other, parse(name), emit=said)
     hub.fail({"match": "/lfs-put", "do": "status", "code": 503})
-    for match in ("/lfs-put", "/preupload", "/tree/", "/commit/"):
+    for match in ("/lfs-put", "/preupload", "/refs", "/commit/"):
         hub.fail({"match": match, "do": "status", "code": 503})
         with pytest.raises(ApmError) as caught:
             push(store, put_set(store, "again", salt=2), name, emit=said)
