@@ -6,7 +6,7 @@ The same artifact and reports give the same bytes. Names and recipes are texts o
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.artifacts.kinds.pools import teacher_paths
@@ -21,7 +21,14 @@ _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,49}")
 _LISTED = 50
 _RECORDED = ("apmctl", "torch", "device_name")
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_TASK = "image-classification"
 _TAGS = ["dataset-distillation", "dataset-condensation", "apmctl"]
+_FILES = """\
+- `set.safetensors`: `images` float32 in the space that networks train on, `logits`, `labels`, `stage`
+- `preprocessing.safetensors`: the tensors that bring test images into that space
+- `data/*.parquet`: the images as pictures (8 bits a pixel, so less exact), labels and logits
+- `manifest.json`: the whole recipe, and the sha256 of every file of the artifact"""
+_BASELINE = "\n- `baseline.safetensors`: the random real images to compare with (by index), and their logits"
 
 
 def card(
@@ -35,38 +42,26 @@ def card(
     if not _LICENSE.fullmatch(license):
         raise ConfigError(f"`license` cannot be {license!r}", "give an identifier that the Hub knows, e.g. cc-by-4.0")
     body = _set(artifact, repo, rows, images) if artifact.kind == "set" else _pool(artifact, repo)
-    front = _front_set(artifact, license, images) if artifact.kind == "set" else _front_pool(license)
-    return "\n\n".join([f"---\n{front.strip()}\n---", *body]) + "\n"
+    return "\n\n".join([f"---\n{_metadata(artifact, license, images).strip()}\n---", *body]) + "\n"
 
 
-# --- the metadata that the Hub reads -----------------------------------------------------------------------------
+def _metadata(artifact: Artifact, license: str, images: int) -> str:
+    """What the Hub reads."""
+    from huggingface_hub import DatasetCardData, ModelCardData
 
-
-def _front_set(artifact: Artifact, license: str, images: int) -> str:
-    from huggingface_hub import DatasetCardData
-
+    if artifact.kind != "set":
+        pool = ModelCardData(license=license, pipeline_tag=_TASK, tags=[*_TAGS, "safetensors"])
+        return str(pool.to_yaml())
     files = [{"split": "train", "path": "data/train-*.parquet"}]
-    return str(
-        DatasetCardData(
-            license=license,
-            pretty_name=f"{artifact.name}: {artifact.manifest.data['dataset']}, distilled",
-            tags=[*_TAGS, "soft-labels"],
-            task_categories=["image-classification"],
-            size_categories=[next((name for below, name in _SIZES if images < below), "n>1M")],
-            configs=[{"config_name": "default", "data_files": files}],
-        ).to_yaml()
+    data = DatasetCardData(
+        license=license,
+        pretty_name=f"{artifact.name}: {artifact.manifest.data['dataset']}, distilled",
+        tags=[*_TAGS, "soft-labels"],
+        task_categories=[_TASK],
+        size_categories=[next((name for below, name in _SIZES if images < below), "n>1M")],
+        configs=[{"config_name": "default", "data_files": files}],
     )
-
-
-def _front_pool(license: str) -> str:
-    from huggingface_hub import ModelCardData
-
-    return str(
-        ModelCardData(license=license, pipeline_tag="image-classification", tags=[*_TAGS, "safetensors"]).to_yaml()
-    )
-
-
-# --- the text ----------------------------------------------------------------------------------------------------
+    return str(data.to_yaml())
 
 
 def _set(artifact: Artifact, repo: str, rows: Sequence[ReportRow], images: int) -> list[str]:
@@ -74,34 +69,21 @@ def _set(artifact: Artifact, repo: str, rows: Sequence[ReportRow], images: int) 
     shape = " x ".join(map(str, manifest.shape))
     classes = manifest.classes
     more = f" and {len(classes) - _LISTED} more" if len(classes) > _LISTED else ""
-    picture = ["![the first images of each class](preview.png)"] if "preview.png" in manifest.files else []
     zca = "matrix" in read_header(artifact.path / SPACE_FILE).tensors
     return [
         f"# {code(manifest.name)}",
         f"A distilled data set: {images} synthetic images ({shape}) with soft labels, made from "
         f"{code(manifest.data['dataset'])} so that networks trained on them alone do well on real images. "
         f"Made with apmctl, id {code(manifest.id)}.",
-        *picture,
+        *(["![the first images of each class](preview.png)"] if "preview.png" in manifest.files else []),
         f"Classes, in the order of the labels: {', '.join(code(name) for name in classes[:_LISTED])}{more}.",
-        _files_of_set(manifest.files),
+        _FILES + (_BASELINE if "baseline.safetensors" in manifest.files else ""),
         "## Accuracy",
         measured(rows, repo),
         "## Use it",
         *snippets.of_set(repo, manifest.id, zca),
         *_origin(artifact),
     ]
-
-
-def _files_of_set(names: Collection[str]) -> str:
-    lines = [
-        "- `set.safetensors`: `images` float32 in the space that networks train on, `logits`, `labels`, `stage`",
-        "- `preprocessing.safetensors`: the tensors that bring test images into that space",
-        "- `data/*.parquet`: the images as pictures (8 bits a pixel, so less exact), labels and logits",
-        "- `manifest.json`: the whole recipe, and the sha256 of every file of the artifact",
-    ]
-    if "baseline.safetensors" in names:
-        lines.append("- `baseline.safetensors`: the random real images to compare with (by index), and their logits")
-    return "\n".join(lines)
 
 
 def _pool(artifact: Artifact, repo: str) -> list[str]:
@@ -139,9 +121,6 @@ def _origin(artifact: Artifact) -> list[str]:
         f"The terms of the original data ({code(artifact.manifest.data['dataset'])}), such as license and citation, "
         "also apply to what was made from it.",
     ]
-
-
-# --- the accuracies ---------------------------------------------------------------------------------------------
 
 
 def measured(rows: Sequence[ReportRow], repo: str) -> str:

@@ -60,135 +60,117 @@ def pull(
     client = Client(emit)
     remote = client.remote(reference.repo, [TYPES[kind]] if kind in TYPES else list(_KINDS), reference.revision)
     with locks.hold(store.locks, f"pull-{remote.commit}", f"the pull of {reference}", wait=wait, emit=emit):
-        artifact, reused, fetched = _Download(store, client, remote, reference).run(kind, wait)
+        download = _Download(store, client, remote, reference, kind or _KINDS[remote.type])
+        artifact, reused = download.run(wait)
     origin = Origin(remote.commit, artifact.kind, artifact.id)
     origins.record(store, reference.repo, (revision, remote.commit), origin)
+    fetched = download.fetched
     return Pulled(artifact=artifact, reused=reused, reference=reference, commit=remote.commit, downloaded_bytes=fetched)
 
 
+@dataclass
 class _Download:
-    """One pull: a folder in the cache that is filled, then moved into a workspace of the store."""
+    """One pull of a `kind`: a folder in the cache that is filled, then moved into a workspace of the store."""
 
-    def __init__(self, store: Store, client: Client, remote: Remote, reference: Reference) -> None:
-        self._store = store
-        self._client = client
-        self._remote = remote
-        self._reference = reference
-        self._folder = origins.folder(store) / "downloads" / remote.commit
-        self._document = b""  # of the manifest, which is kept as it is
-        self._fetched = 0
+    store: Store
+    client: Client
+    remote: Remote
+    reference: Reference
+    kind: str
+    document: bytes = b""  # of the manifest, which is kept as it is
+    fetched: int = 0
 
-    def run(self, kind: str | None, wait: bool) -> tuple[Artifact, bool, int]:
-        """The artifact, whether the store had it, and the bytes that were fetched."""
-        files.make_folder(self._folder)
+    @property
+    def folder(self) -> Path:
+        return origins.folder(self.store) / "downloads" / self.remote.commit
+
+    def run(self, wait: bool) -> tuple[Artifact, bool]:
+        """The artifact, and whether the store had it."""
+        files.make_folder(self.folder)
         try:
-            manifest = self._manifest(kind)
-            artifact = self._existing(manifest)
-            reused = artifact is not None
-            if artifact is None:
+            manifest = self._manifest()
+            existing = self._existing(manifest)
+            if existing is None:
                 self._fetch_all(manifest)
-                artifact = self._publish(manifest, wait)
-            files.remove_tree(self._folder)
-            return artifact, reused, self._fetched
+            artifact = existing or self._publish(manifest, wait)
+            files.remove_tree(self.folder)
+            return artifact, existing is not None
         except ArtifactError:
-            files.remove_tree(self._folder)
+            files.remove_tree(self.folder)
             raise
         finally:
-            files.remove_empty(self._folder, self._folder.parent)
+            files.remove_empty(self.folder, self.folder.parent)
 
-    def _manifest(self, kind: str | None) -> Manifest:
-        name, remote = manifests.FILE_NAME, self._remote
+    def _manifest(self) -> Manifest:
+        name, remote = manifests.FILE_NAME, self.remote
         if name not in remote.files:
-            raise ArtifactError(
-                f"{self._reference} holds no artifact: it has no {name}",
-                "to distil a data set of the Hub, give it to `distill`",
-            )
+            problem = f"{self.reference} holds no artifact: it has no {name}"
+            raise ArtifactError(problem, "to distil a data set of the Hub, give it to `distill`")
         if (remote.files[name].size or 0) > manifests.MAX_BYTES:
-            raise ArtifactError(
-                f"the {name} of {self._reference} is larger than {manifests.MAX_BYTES} bytes",
-                _HINT,
-            )
-        path = self._client.download(remote, name, self._folder)
-        self._document = files.read_bounded(path, manifests.MAX_BYTES)
-        self._fetched += len(self._document)
-        manifest = manifests.loads(self._document, f"the {name} of {self._reference}")
-        if manifest.kind != _KINDS[remote.type] or kind not in (None, manifest.kind):
-            raise ArtifactError(
-                f"{self._reference} holds a {manifest.kind}, not a {kind or _KINDS[remote.type]}",
-                f"give the {kind or _KINDS[remote.type]} to use",
-            )
+            raise ArtifactError(f"the {name} of {self.reference} is larger than {manifests.MAX_BYTES} bytes", _HINT)
+        self.document = files.read_bounded(self.client.download(remote, name, self.folder), manifests.MAX_BYTES)
+        self.fetched += len(self.document)
+        manifest = manifests.loads(self.document, f"the {name} of {self.reference}")
+        if not manifest.kind == self.kind == _KINDS[remote.type]:
+            problem = f"{self.reference} holds a {manifest.kind}, not a {self.kind}"
+            raise ArtifactError(problem, f"give the {self.kind} to use")
         return manifest
 
     def _existing(self, manifest: Manifest) -> Artifact | None:
-        artifact = self._store.get(manifest.kind, manifest.id)
+        artifact = self.store.get(manifest.kind, manifest.id)
         if artifact is not None and _content(artifact.manifest) != _content(manifest):
             raise MismatchError(
-                f"the store has {artifact.ref} with other values than {self._reference}: made on another machine",
+                f"the store has {artifact.ref} with other values than {self.reference}: made on another machine",
                 "remove it first with `rm`, or pull into another `store`",
             )
         return artifact
 
     def _fetch_all(self, manifest: Manifest) -> None:
         """Fetch what is missing; each file is checked when it arrives."""
-        for name, entry in manifest.files.items():
+        entries = manifest.files
+        for name, entry in entries.items():
             self._expect(name, entry)
-        total = sum(entry.size for entry in manifest.files.values())
-        kept = [name for name, entry in manifest.files.items() if self._has(name, entry)]
-        needed = total - sum(manifest.files[name].size for name in kept)
-        files.require_space(self._store.root, needed)
-        for done, (name, entry) in enumerate(sorted(manifest.files.items())):
-            self._progress(done, len(manifest.files))
-            if name not in kept:
-                self._client.download(self._remote, name, self._folder)
-                self._fetched += entry.size
+        missing = [name for name, entry in entries.items() if not self._has(name, entry)]
+        files.require_space(self.store.root, sum(entries[name].size for name in missing))
+        for done, (name, entry) in enumerate(sorted(entries.items())):
+            self._progress(done, len(entries))
+            if name in missing:
+                self.client.download(self.remote, name, self.folder)
+                self.fetched += entry.size
                 if not self._has(name, entry):
-                    raise ArtifactError(
-                        f"{name} of {self._reference} is not the file that its manifest says: its sha256 differs",
-                        _HINT,
-                    )
-        self._progress(len(manifest.files), len(manifest.files))
+                    problem = f"{name} of {self.reference} is not the file that its manifest says: its sha256 differs"
+                    raise ArtifactError(problem, _HINT)
+        self._progress(len(entries), len(entries))
 
     def _expect(self, name: str, entry: FileEntry) -> None:
         """Refuse a file that the repository's own listing contradicts, before fetching it."""
-        listed = self._remote.files.get(name)
+        listed = self.remote.files.get(name)
         if listed is None:
-            raise ArtifactError(
-                f"{self._reference} lacks {name}, which its manifest lists", "ask its owner to push it again"
-            )
+            problem = f"{self.reference} lacks {name}, which its manifest lists"
+            raise ArtifactError(problem, "ask its owner to push it again")
         if listed.size not in (None, entry.size):
-            raise ArtifactError(
-                f"{name} of {self._reference} has {listed.size} bytes, not {entry.size} as its manifest says", _HINT
-            )
+            problem = f"{name} of {self.reference} has {listed.size} bytes, not {entry.size} as its manifest says"
+            raise ArtifactError(problem, _HINT)
 
     def _has(self, name: str, entry: FileEntry) -> bool:
-        path = self._folder / name
+        path = self.folder / name
         return files.regular_size(path) == entry.size and files.sha256_of(path) == entry.sha256
 
     def _progress(self, done: int, total: int) -> None:
-        metrics = {"fetched_bytes": float(self._fetched)}
-        self._client.emit(Progress(stage="download", done=done, total=total, unit="file", metrics=metrics))
+        metrics = {"fetched_bytes": float(self.fetched)}
+        self.client.emit(Progress(stage="download", done=done, total=total, unit="file", metrics=metrics))
 
     def _publish(self, manifest: Manifest, wait: bool) -> Artifact:
-        files.remove_tree(self._folder / ".cache")  # what the client records beside its downloads
-        files.remove_tree(self._folder / manifests.FILE_NAME)
-        require_sound(Artifact(self._folder, manifest), state_shapes)
-        with self._store.workspace(
-            manifest.kind, manifest.name, manifest.id, wait=wait, emit=self._client.emit
-        ) as work:
+        files.remove_tree(self.folder / ".cache")  # what the client records beside its downloads
+        require_sound(Artifact(self.folder, manifest), state_shapes)
+        emit = self.client.emit
+        with self.store.workspace(manifest.kind, manifest.name, manifest.id, wait=wait, emit=emit) as work:
             if work.existing is not None:
                 return work.existing
             for name in manifest.files:
-                target = work.path / name
-                with files.disk_errors(target):
-                    _move(self._folder / name, target)
-            return work.publish(manifest, self._document)
-
-
-def _move(source: Path, target: Path) -> None:
-    """Rename an ordinary file; a link is refused, so that its target stays where it is."""
-    if files.regular_size(source) is None:
-        raise ArtifactError(f"{source} is not an ordinary file", files.DAMAGED_HINT)
-    source.replace(target)
+                with files.disk_errors(work.path / name):
+                    (self.folder / name).replace(work.path / name)
+            return work.publish(manifest, self.document)
 
 
 def _content(manifest: Manifest) -> dict[str, FileEntry]:

@@ -29,8 +29,8 @@ def translate(error: BaseException, what: str) -> BaseException | None:
         if failure is not None:
             return failure
     if any(map(is_network, causes)):
-        unreachable = NetworkError(f"the Hub cannot be reached for {what}: {shown(causes[-1])}", "check the network")
-        return offline(what) if is_offline() else unreachable
+        problem = f"the Hub cannot be reached for {what}: {shown(causes[-1])}"
+        return offline(what) if is_offline() else NetworkError(problem, "check the network")
     if any(isinstance(cause, OSError) and CONSISTENCY in str(cause) for cause in causes):
         return NetworkError(f"the Hub sent a file of {what} that is not as long as it says", _RETRY)
     return None
@@ -68,19 +68,20 @@ def _by_status(error: Any, what: str) -> NetworkError:
     status = status_of(error)
     answer = getattr(error, "server_message", None)
     answer = f": {shown(answer)}" if answer else ""
-    if status == 401:
-        return NetworkError(f"the Hub refuses access to {what}: no token, or one that it does not accept", LOGIN)
-    if status == 403:
-        return NetworkError(f"the token may not access {what} in this way{answer}", "use a token with more rights")
-    if status in (409, 412):
-        return NetworkError(f"{what} was changed by somebody else meanwhile{answer}", _RETRY)
-    if status in (400, 413, 422):
-        return NetworkError(f"the Hub refuses what was sent for {what}{answer or f' ({status})'}", "change it, retry")
-    if status == 429:
-        return NetworkError(f"the Hub has had too many requests ({what})", "wait a few minutes")
-    return NetworkError(
-        f"the Hub answers for {what} with an error: {status or shown(error)}{answer}", "try again later"
-    )
+    conflict = (f"{what} was changed by somebody else meanwhile{answer}", _RETRY)
+    refusal = (f"the Hub refuses what was sent for {what}{answer or f' ({status})'}", "change it, retry")
+    table = {
+        401: (f"the Hub refuses access to {what}: no token, or one that it does not accept", LOGIN),
+        403: (f"the token may not access {what} in this way{answer}", "use a token with more rights"),
+        409: conflict,
+        412: conflict,
+        400: refusal,
+        413: refusal,
+        422: refusal,
+        429: (f"the Hub has had too many requests ({what})", "wait a few minutes"),
+    }
+    other = (f"the Hub answers for {what} with an error: {status or shown(error)}{answer}", "try again later")
+    return NetworkError(*table.get(status or 0, other))
 
 
 def status_of(error: BaseException) -> int | None:
@@ -91,11 +92,9 @@ def status_of(error: BaseException) -> int | None:
 
 def transient(error: BaseException) -> bool:
     """Whether the same request may well succeed a moment later."""
-    for cause in chain(error):
-        status = status_of(cause)
-        if status is not None:
-            return status >= 500 or status == 408
-    return any(is_network(cause) for cause in chain(error))
+    causes = list(chain(error))
+    status = next((status for cause in causes if (status := status_of(cause)) is not None), None)
+    return any(map(is_network, causes)) if status is None else status >= 500 or status == 408
 
 
 def broken_off(error: BaseException) -> bool:
