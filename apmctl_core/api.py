@@ -65,10 +65,7 @@ class LoadedSet(Dataset[tuple[Tensor, Tensor, Tensor]]):
         if tensor.ndim == 4 and tensor.shape[1:] != (c, h, w) and tensor.shape[1:] == (h, w, c):
             tensor = tensor.permute(0, 3, 1, 2)
         if tensor.ndim != 4 or tensor.shape[1:] != (c, h, w):
-            raise DataError(
-                f"this set takes no images of shape {tuple(tensor.shape)}",
-                f"give (B, {c}, {h}, {w})",
-            )
+            raise DataError(f"this set takes no images of shape {tuple(tensor.shape)}", f"give (B, {c}, {h}, {w})")
         if tensor.dtype not in (torch.uint8, torch.float32):
             tensor = tensor.to(torch.float32)
         return self.preprocessing.to(tensor.device).forward(tensor)
@@ -82,10 +79,7 @@ def load(ref: str | Path, *, store: str | Path | None = None, emit: Emit | None 
     or damaged, NetworkError for the network and the credentials.
     """
     home = Store(Path(store).expanduser() if store is not None else user_store())
-    if isinstance(ref, Path):
-        artifact = open_artifact(ref, "set")
-    else:
-        artifact = find(home, ref, "set", emit=emit or _log)
+    artifact = open_artifact(ref, "set") if isinstance(ref, Path) else find(home, ref, "set", emit=emit or _log)
     return LoadedSet(artifact, load_set(artifact))
 
 

@@ -91,9 +91,6 @@ class Manifest(_Identity, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return c, h, w
 
 
-# --- names -------------------------------------------------------------------------------------------------------
-
-
 def is_name(text: str) -> bool:
     """Whether `text` may name an artifact: letters, digits, dot, dash, underscore; at most 100."""
     return re.fullmatch(_NAME, text) is not None
@@ -114,9 +111,6 @@ def check_name(name: str) -> str:
     return name
 
 
-# --- out ---------------------------------------------------------------------------------------------------------
-
-
 def dumps(manifest: Manifest) -> bytes:
     """The bytes of manifest.json, the same for equal manifests. Raises ArtifactError for one that `loads` refuses."""
     what = f"the manifest of {manifest.name}"
@@ -126,9 +120,6 @@ def dumps(manifest: Manifest) -> bytes:
         raise ArtifactError(f"{what} has a number that is not finite", "it cannot be part of an artifact") from e
     loads(text.encode(), what)
     return text.encode()
-
-
-# --- in ----------------------------------------------------------------------------------------------------------
 
 
 def read(folder: Path) -> Manifest:

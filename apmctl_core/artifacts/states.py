@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from apmctl_core.errors import ArtifactError, NumericsError
 from apmctl_core.events import Emit, Note, silent
 from apmctl_core.storage import strict_json
-from apmctl_core.storage.files import remove_tree
+from apmctl_core.storage.files import make_folder, remove_tree
 from apmctl_core.storage.header import read_header
 
 if TYPE_CHECKING:
@@ -28,38 +28,53 @@ _PROGRESS = {"done": (int, float), "total": (int, float), "unit": (str,)}
 _KEY = "apmctl"  # one entry alone: the order of several is not fixed by every writer
 
 
-def save(folder: Path, name: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Write the state `name` atomically, keeping the one before.
+class States:
+    """The states in a folder, which is created when it is first needed."""
 
-    Raises StoreError where the disk refuses (both states are then unchanged), NumericsError for a NaN in `meta`.
-    """
-    from apmctl_core.storage import tensors as io
+    def __init__(self, folder: Path, emit: Emit = silent) -> None:
+        self._folder = folder
+        self._emit = emit
 
-    newest, previous = _paths(folder, name)
-    try:
-        text = json.dumps(dict(meta), sort_keys=True, allow_nan=False)
-    except ValueError as e:
-        raise NumericsError(f"the state {name!r} has a number that is not finite", "the last good state is kept") from e
-    envelope = json.dumps({"meta": text, "sha256": _checksum(tensors, text)})
-    io.write(newest, tensors, {_KEY: envelope}, previous=previous)
+    @property
+    def path(self) -> Path:
+        """The folder, which exists from now on. Raises StoreError."""
+        make_folder(self._folder)
+        return self._folder
 
+    @property
+    def resumed(self) -> bool:
+        """Whether there is a state to resume from."""
+        return bool(files(self._folder))
 
-def load(folder: Path, name: str, emit: Emit = silent) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The newest state `name` that is whole, or None; a Note tells of a newer one that cannot be used."""
-    for path in _paths(folder, name):
-        if not path.exists():
-            continue
+    def save_state(self, name: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Write a state atomically, keeping the one before; the `progress` in `meta` is what `Store.runs` shows.
+
+        Raises StoreError where the disk refuses (both states are then unchanged), NumericsError for a NaN in `meta`.
+        """
+        from apmctl_core.storage import tensors as io
+
+        newest, previous = _paths(self.path, name)
         try:
-            return _load(path)
-        except ArtifactError as e:
-            emit(Note(text=f"cannot use a saved state, trying an older one: {e.message}", level="warning"))
-    return None
+            text = json.dumps(dict(meta), sort_keys=True, allow_nan=False)
+        except ValueError as e:
+            problem = f"the state {name!r} has a number that is not finite"
+            raise NumericsError(problem, "the last good state is kept") from e
+        envelope = json.dumps({"meta": text, "sha256": _checksum(tensors, text)})
+        io.write(newest, tensors, {_KEY: envelope}, previous=previous)
 
+    def load_state(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The newest state of that name that is whole, or None; a Note tells of a newer one that cannot be used."""
+        for path in filter(Path.exists, _paths(self._folder, name)):
+            try:
+                return _load(path)
+            except ArtifactError as e:
+                self._emit(Note(text=f"cannot use a saved state, trying an older one: {e.message}", level="warning"))
+        return None
 
-def clear(folder: Path, name: str) -> None:
-    """Remove both generations of the state `name`. Raises StoreError."""
-    for path in reversed(_paths(folder, name)):  # the newest last: an older one left alone would be used
-        remove_tree(path)
+    def clear_state(self, name: str) -> None:
+        """Remove both generations of a state. Raises StoreError."""
+        for path in reversed(_paths(self._folder, name)):  # the newest last: an older one left alone would be used
+            remove_tree(path)
 
 
 def files(folder: Path) -> list[Path]:

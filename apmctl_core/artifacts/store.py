@@ -6,19 +6,24 @@ Reading creates nothing: a store that does not exist is empty. Nothing here impo
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import difflib
+import os
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from apmctl_core.artifacts import manifest as manifests
-from apmctl_core.artifacts import refs, states
+from apmctl_core.artifacts import states
 from apmctl_core.artifacts.artifact import Artifact, Damaged, Entry, Run, open_artifact, open_stored
 from apmctl_core.artifacts.kind import KINDS
 from apmctl_core.artifacts.workspace import PARTIAL, TRASH, Workspace, discard, partial_name
 from apmctl_core.errors import ArtifactError, StoreError
-from apmctl_core.events import Emit, Note, silent
+from apmctl_core.events import Emit, silent
 from apmctl_core.storage import files, locks
 
 list_ = list  # inside Store, `list` is a method
+_PREFIX = re.compile(r"[0-9a-f]{4,12}")
+_LISTED = 8
 
 
 class Store:
@@ -45,29 +50,26 @@ class Store:
         Raises ArtifactError where it is missing (with names that are near), ambiguous (with all that it could be),
         damaged, or of another kind.
         """
-        path = refs.as_path(ref)
+        path = _as_path(ref)
         if path is not None:
             return open_artifact(path, kind)
         entries = self._entries()
-        if not refs.matching(ref, entries) and files.is_file(Path(ref) / manifests.FILE_NAME):
+        if not _matching(ref, entries) and files.is_file(Path(ref) / manifests.FILE_NAME):
             return open_artifact(Path(ref), kind)
-        entry = refs.resolve(ref, entries, kind)
+        entry = _resolve(ref, entries, kind)
         if not entry.finished:
             problem = f"{entry.ref} is a {entry.kind} that is not finished"
             raise ArtifactError(problem, "rerun the command that began it to resume")
         return open_stored(entry.path, entry.kind)
 
-    def target(self, ref: str, kind: str | None = None) -> Artifact | Damaged | Run:
+    def target(self, ref: str) -> Artifact | Damaged | Run:
         """What `remove` would remove: as `find`, but damaged artifacts and unfinished runs count, and paths do not."""
-        entry = refs.resolve(ref, self._entries(), kind)
+        entry = _resolve(ref, self._entries())
         return self._open(entry) if entry.finished else self._run(entry)
 
-    def list(self, kind: str | None = None, emit: Emit = silent) -> list_[Artifact]:
-        """All sound artifacts by kind and name; damaged ones are skipped, with a Note for each."""
-        artifacts, damaged = self.scan(kind)
-        for each in damaged:
-            emit(Note(text=f"left out {each.ref}: {each.error.message}", level="warning"))
-        return artifacts
+    def list(self, kind: str | None = None) -> list_[Artifact]:
+        """All sound artifacts by kind and name."""
+        return self.scan(kind)[0]
 
     def scan(self, kind: str | None = None) -> tuple[list_[Artifact], list_[Damaged]]:
         """All sound artifacts, and all damaged ones."""
@@ -145,15 +147,74 @@ class Store:
         try:
             return open_stored(entry.path, entry.kind)
         except (ArtifactError, StoreError) as e:
-            return Damaged(entry.kind, entry.name, entry.id, entry.path, e)
+            return Damaged(**vars(entry), error=e)
 
     def _run(self, entry: Entry) -> Run:
         owner = locks.owner_of(self.locks, f"{entry.kind}-{entry.id}")
         running = owner is not None and owner.alive
-        return Run(entry.kind, entry.name, entry.id, entry.path, states.progress(entry.path), running)
+        return Run(**vars(entry), progress=states.progress(entry.path), running=running)
 
     def _sweep(self, kind: str) -> None:
         """Finish removals that were killed; another process may do the same at the same time."""
         for trash in self._folder(kind).glob(f"*/.*{TRASH}"):
             files.remove_tree(trash)
             files.remove_empty(trash.parent)
+
+
+# --- what a user may call an artifact: a name, `name@id`, a unique prefix of an id, or a path
+
+
+def _as_path(ref: str) -> Path | None:
+    """The folder that `ref` means, if it is written as a path."""
+    if os.sep in ref or "/" in ref or ref in (".", "..") or ref.startswith("~"):
+        path = Path(ref)
+        with contextlib.suppress(RuntimeError):  # an unknown user
+            path = path.expanduser()
+        return path
+    return None
+
+
+def _resolve(ref: str, entries: Sequence[Entry], kind: str | None = None) -> Entry:
+    """The one entry that `ref` means. Raises ArtifactError where there is none (with near ones) or several."""
+    candidates = _matching(ref, [e for e in entries if e.finished]) or _matching(ref, entries)
+    fitting = [e for e in candidates if kind in (None, e.kind)]
+    if not candidates:
+        raise _missing(ref, entries, kind)
+    if not fitting:
+        raise ArtifactError(f"{candidates[0].ref} is a {candidates[0].kind}, not a {kind}", f"give the {kind} to use")
+    if len(fitting) > 1:
+        raise _ambiguous(ref, fitting)
+    return fitting[0]
+
+
+def _matching(ref: str, entries: Sequence[Entry]) -> list[Entry]:
+    """All entries that `ref` could mean."""
+    name, at, prefix = ref.rpartition("@")
+    if at:
+        return [e for e in entries if e.name == name and prefix and e.id.startswith(prefix)]
+    by_name = [e for e in entries if e.name == ref]
+    if by_name or not _PREFIX.fullmatch(ref):
+        return by_name
+    return [e for e in entries if e.id.startswith(ref)]
+
+
+def _missing(ref: str, entries: Sequence[Entry], kind: str | None) -> ArtifactError:
+    what = kind or "artifact"
+    names = sorted({e.name for e in entries if e.finished and kind in (None, e.kind)})
+    near = difflib.get_close_matches(ref.rpartition("@")[0] or ref, names, 3)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return ArtifactError(f"there is no {what} {ref!r} in the store", f"{hint}`list` shows what is in it")
+
+
+def _ambiguous(ref: str, entries: Sequence[Entry]) -> ArtifactError:
+    ordered = sorted(entries, key=_written, reverse=True)
+    listed = ", ".join(f"{e.ref} ({e.kind})" for e in ordered[:_LISTED])
+    more = f" and {len(ordered) - _LISTED} more" if len(ordered) > _LISTED else ""
+    return ArtifactError(f"{ref!r} could be {listed}{more}", f"name one of them; the newest is {ordered[0].ref}")
+
+
+def _written(entry: Entry) -> int:
+    try:
+        return (entry.path / manifests.FILE_NAME).stat().st_mtime_ns
+    except OSError:
+        return 0

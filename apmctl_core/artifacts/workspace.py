@@ -9,23 +9,20 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 
 from apmctl_core.artifacts import manifest as manifests
-from apmctl_core.artifacts import states
 from apmctl_core.artifacts.artifact import Artifact, open_artifact, open_stored
 from apmctl_core.artifacts.kind import HISTORY, KINDS
 from apmctl_core.artifacts.manifest import FileEntry, Manifest
+from apmctl_core.artifacts.states import States
 from apmctl_core.errors import ArtifactError, StoreError
 from apmctl_core.events import Emit, silent
 from apmctl_core.machine.interrupts import shielded
 from apmctl_core.storage import files, strict_json
 from apmctl_core.storage.strict_json import printable
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 PARTIAL = ".partial"
 TRASH = ".trash"
@@ -65,48 +62,19 @@ def _cut_torn_line(file: BinaryIO) -> None:
             file.truncate(file.read().rfind(b"\n") + 1)
 
 
-class Workspace:
-    """The folder of one run, created when it is first needed; use it through `Store.workspace`.
+class Workspace(States):
+    """The folder of one run, with its states; use it through `Store.workspace`.
 
     `existing` is the finished artifact, if there was one when the lock was obtained: then nothing is left to do.
     """
 
     def __init__(self, kind_folder: Path, kind: str, name: str, id: str, emit: Emit = silent) -> None:
+        super().__init__(kind_folder / name / partial_name(id), emit)
         self.kind = kind
         self.name = name
         self.id = id
         self.existing: Artifact | None = None
         self._kind_folder = kind_folder
-        self._folder = kind_folder / name / partial_name(id)
-        self._emit = emit
-
-    @property
-    def path(self) -> Path:
-        """The folder, which exists from now on. Raises StoreError."""
-        files.make_folder(self._folder)
-        return self._folder
-
-    @property
-    def resumed(self) -> bool:
-        """Whether there is a state to resume from."""
-        return bool(states.files(self._folder))
-
-    # --- what a run keeps while it works
-
-    def save_state(self, name: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Keep a state under `name`, and the one before it. Where this raises StoreError, both are unchanged.
-
-        `meta` is plain JSON; its `progress` (done, total, unit) is what `Store.runs` shows.
-        """
-        states.save(self.path, name, tensors, meta)
-
-    def load_state(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The newest whole state of that name, or None."""
-        return states.load(self._folder, name, self._emit)
-
-    def clear_state(self, name: str) -> None:
-        """Forget the state of that name."""
-        states.clear(self._folder, name)
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file of the artifact atomically. Raises StoreError, ValueError for a name that its kind lacks."""

@@ -5,15 +5,16 @@ The same artifact and reports give the same bytes. Names and recipes are texts o
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.artifacts.kinds.pools import teacher_paths
 from apmctl_core.artifacts.kinds.reports import ReportRow, percent
 from apmctl_core.artifacts.kinds.spaces import FILE as SPACE_FILE
 from apmctl_core.errors import ConfigError
-from apmctl_core.hub import snippets
 from apmctl_core.storage.header import read_header
 
 LICENSE = "unknown"
@@ -29,6 +30,32 @@ _FILES = """\
 - `data/*.parquet`: the images as pictures (8 bits a pixel, so less exact), labels and logits
 - `manifest.json`: the whole recipe, and the sha256 of every file of the artifact"""
 _BASELINE = "\n- `baseline.safetensors`: the random real images to compare with (by index), and their logits"
+_CITATION = """\
+@article{chen2023apm,
+  title   = {Dataset Distillation via Adversarial Prediction Matching},
+  author  = {Chen, Mingyang and Huang, Bo and Lu, Junda and Li, Bing and Wang, Yi and Cheng, Minhao and Wang, Wei},
+  journal = {arXiv preprint arXiv:2312.08912},
+  year    = {2023}
+}"""
+
+_STANDARD = """(pixels / 255 - space["mean"].view(-1, 1, 1)) / space["std"].view(-1, 1, 1)"""
+_ZCA = """((pixels / 255).flatten(1) - space["mean"]).matmul(space["matrix"]).view(pixels.shape)"""
+_PLAIN = """\
+from huggingface_hub import hf_hub_download
+from safetensors.torch import load_file
+
+
+def fetch(name):
+    return load_file(hf_hub_download("%s", name, repo_type="dataset"))
+
+
+distilled, space = fetch("set.safetensors"), fetch("preprocessing.safetensors")
+images, logits, labels = distilled["images"], distilled["logits"], distilled["labels"]
+
+
+def preprocess(pixels):
+    \"\"\"Test images (B, C, H, W), 0 to 255, in the space of `images`.\"\"\"
+    return %s"""
 
 
 def card(
@@ -81,7 +108,7 @@ def _set(artifact: Artifact, repo: str, rows: Sequence[ReportRow], images: int) 
         "## Accuracy",
         measured(rows, repo),
         "## Use it",
-        *snippets.of_set(repo, manifest.id, zca),
+        *_use_set(repo, manifest.id, zca),
         *_origin(artifact),
     ]
 
@@ -104,7 +131,7 @@ def _pool(artifact: Artifact, repo: str) -> list[str]:
         "- `preprocessing.safetensors`: the tensors that bring images into the space that they were trained on\n"
         "- `manifest.json`: the whole recipe, and the sha256 of every file",
         "## Use it",
-        *snippets.of_pool(repo, manifest.data["dataset"]),
+        *_use_pool(repo, manifest.data["dataset"]),
         *_origin(artifact),
     ]
 
@@ -114,10 +141,10 @@ def _origin(artifact: Artifact) -> list[str]:
     where = ", ".join(f"{name} {code(environment[name])}" for name in _RECORDED if name in environment)
     return [
         "## How it was made",
-        snippets.again(artifact.kind, artifact.manifest.data["dataset"], artifact.manifest.recipe),
+        _recipe(artifact.kind, artifact.manifest.data["dataset"], artifact.manifest.recipe),
         *([f"Made with {where}."] if where else []),
         "## Citation",
-        f"```bibtex\n{snippets.CITATION}\n```",
+        f"```bibtex\n{_CITATION}\n```",
         f"The terms of the original data ({code(artifact.manifest.data['dataset'])}), such as license and citation, "
         "also apply to what was made from it.",
     ]
@@ -152,3 +179,65 @@ def code(value: object) -> str:
     """Any text as inline code: nothing in it is taken for markup, in a table neither."""
     text = "".join(c if c.isprintable() else " " for c in str(value)).replace("`", "'").replace("|", "/")
     return f"`{text.strip() or ' '}`"
+
+
+# --- the examples: short programs that run as they are
+
+
+def _use_set(repo: str, id: str, zca: bool) -> list[str]:
+    """Three ways to load a set."""
+    load = f"""import apmctl_core
+
+data = apmctl_core.load("hf:{repo}")
+images, logits, labels = data.images, data.logits, data.labels  # data.preprocess(pixels) for test images"""
+    pictures = f'''from datasets import load_dataset
+
+data = load_dataset("{repo}", split="train")  # image, label, logits'''
+    return [
+        "With apmctl, from the shell (checked against its sha256s, measured, or labelled again):",
+        _fence("sh", f"pip install apmctl\napmctl pull {repo}\napmctl eval {id}"),
+        "With apmctl, from Python:",
+        _fence("python", load),
+        "The pictures, with `datasets`:",
+        _fence("python", pictures),
+        "With `safetensors` and torch alone:",
+        _fence("python", _PLAIN % (repo, _ZCA if zca else _STANDARD)),
+        "The logits are raw: train on them with the mean absolute difference, or on the labels with cross-entropy.",
+    ]
+
+
+def _use_pool(repo: str, dataset: str) -> list[str]:
+    """Two ways to use a pool."""
+    load = f'''from huggingface_hub import hf_hub_download
+from safetensors.torch import load_file
+
+weights = load_file(hf_hub_download("{repo}", "teacher-000.safetensors"))'''
+    return [
+        "With apmctl, from the shell:",
+        _fence("sh", f"apmctl pull {repo}\napmctl distill {_shell(dataset)} --teachers hf:{repo}"),
+        "The weights, with `safetensors` and torch alone:",
+        _fence("python", load),
+    ]
+
+
+def _recipe(kind: str, dataset: str, recipe: Mapping[str, Any]) -> str:
+    """The whole recipe, and the command that takes it."""
+    import tomli_w
+
+    command = "teachers" if kind == "pool" else "distill"
+    try:
+        text = tomli_w.dumps(recipe).strip()
+    except (TypeError, ValueError, AttributeError):  # a recipe from elsewhere that is no TOML
+        return _fence("json", json.dumps(recipe, indent=1, sort_keys=True))
+    usage = f"apmctl {command} {_shell(dataset)} --config recipe.toml"
+    return f"The whole recipe. Save it as `recipe.toml` and run `{usage}` to use it.\n\n{_fence('toml', text)}"
+
+
+def _fence(language: str, text: str) -> str:
+    """A block of code that no text from elsewhere can end."""
+    return "```{}\n{}\n```".format(language, text.replace("```", "'''"))
+
+
+def _shell(dataset: str) -> str:
+    """A data set's name as a word of a command line; a folder is not known by its name alone."""
+    return dataset if all(c.isalnum() or c in "._-/:@" for c in dataset) else "DATASET"

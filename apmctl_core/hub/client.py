@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from apmctl_core.artifacts.manifest import FILE_NAME
 from apmctl_core.errors import ApmError, ArtifactError, NetworkError
@@ -17,6 +17,9 @@ from apmctl_core.network.failures import LOGIN, broken_off, missing, transient, 
 from apmctl_core.storage.files import store_error
 from apmctl_core.version import __version__
 
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoSibling
+
 T = TypeVar("T")
 
 MAIN = "main"
@@ -24,15 +27,6 @@ _WAITS_S = (1.0, 2.0)
 _TIMEOUT_S = 10.0
 _NAMES = {"dataset": "data set repository", "model": "model repository"}
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
-@dataclass(frozen=True)
-class File:
-    """A file of a repository: its size if that is known, and the digests that the Hub has of it."""
-
-    size: int | None
-    blob: str | None  # sha1 as git takes it
-    sha256: str | None  # of large files only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +38,7 @@ class Remote:
     commit: str
     private: bool
     license: str | None  # as its card has it
-    files: dict[str, File]
+    files: dict[str, RepoSibling]  # with the sizes and digests that the Hub has of them
 
 
 class Client:
@@ -154,7 +148,7 @@ def _remote(repo: str, type: str, info: Any) -> Remote:
     commit = str(info.sha)
     if not _COMMIT.fullmatch(commit):
         raise ArtifactError(f"the Hub names no commit of {repo}", "is HF_ENDPOINT the address of a Hub?")
-    files = {s.rfilename: File(s.size, s.blob_id, s.lfs.sha256 if s.lfs else None) for s in info.siblings or ()}
+    files = {sibling.rfilename: sibling for sibling in info.siblings or ()}
     license = getattr(info.card_data, "license", None)
     license = license if isinstance(license, str) else None
     return Remote(repo=repo, type=type, commit=commit, private=bool(info.private), license=license, files=files)

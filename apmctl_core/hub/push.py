@@ -6,14 +6,16 @@ is not sent again.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from apmctl_core.artifacts import manifest as manifests
 from apmctl_core.artifacts.artifact import Artifact
+from apmctl_core.artifacts.kind import KINDS
 from apmctl_core.artifacts.kinds.reports import ReportRow, load_report
 from apmctl_core.artifacts.kinds.sets import FILE as SET_FILE
 from apmctl_core.artifacts.kinds.sets import check_structure
@@ -24,7 +26,6 @@ from apmctl_core.events import Emit, Note, Progress, silent
 from apmctl_core.formats import set_parquet as parquet
 from apmctl_core.hub import origins
 from apmctl_core.hub.card import card
-from apmctl_core.hub.changes import Change, compare
 from apmctl_core.hub.client import MAIN, Client, Remote
 from apmctl_core.hub.origins import Origin
 from apmctl_core.hub.pull import TYPES
@@ -32,6 +33,9 @@ from apmctl_core.models import state_shapes
 from apmctl_core.network.failures import transient
 from apmctl_core.network.references import check_repo, check_revision
 from apmctl_core.storage import files
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoSibling
 
 CARD = "README.md"
 _OTHERS = (".gitattributes", CARD, ".gitignore", "LICENSE")  # what a new repository may have
@@ -79,7 +83,7 @@ def push(store: Store, artifact: Artifact, repo: str, options: Options | None = 
     Raises ArtifactError for an artifact that is not sound, MismatchError for a report or a repository that holds
     something else, NetworkError for the network and the credentials; the branch is then unchanged.
     """
-    client = _writer(artifact.kind, repo, emit)
+    client = preflight(artifact.kind, repo, emit)
     require_sound(artifact, state_shapes, strays=False)
     cache = origins.folder(store)
     files.make_folder(cache)
@@ -87,12 +91,8 @@ def push(store: Store, artifact: Artifact, repo: str, options: Options | None = 
         return _Push(store, client, artifact, repo, options or Options()).run(Path(folder))
 
 
-def preflight(kind: str, repo: str, emit: Emit = silent) -> None:
+def preflight(kind: str, repo: str, emit: Emit = silent) -> Client:
     """Raise what `push` would raise before it compares files: for use before hours of work that end in a push."""
-    _writer(kind, repo, emit)
-
-
-def _writer(kind: str, repo: str, emit: Emit) -> Client:
     check_repo(repo)
     if kind not in TYPES:
         raise MismatchError(f"a {kind} is neither a set nor a pool", "push the set: its card shows its reports")
@@ -101,15 +101,31 @@ def _writer(kind: str, repo: str, emit: Emit) -> Client:
     return client
 
 
+@dataclass(frozen=True)
+class _Change:
+    """Which of our files are new or changed, with their bytes in `sizes`, and which of an earlier push to delete."""
+
+    add: dict[str, Path]
+    delete: tuple[str, ...]
+    unchanged: int
+    sizes: dict[str, int]
+
+
+@dataclass(frozen=True)
 class _Push:
-    def __init__(self, store: Store, client: Client, artifact: Artifact, repo: str, options: Options) -> None:
-        self._store = store
-        self._client = client
-        self._artifact = artifact
-        self._repo = repo
-        self._options = options
-        self._type = TYPES[artifact.kind]
-        self._branch = options.revision or MAIN
+    store: Store
+    client: Client
+    artifact: Artifact
+    repo: str
+    options: Options
+
+    @property
+    def type(self) -> str:
+        return TYPES[self.artifact.kind]
+
+    @property
+    def branch(self) -> str:
+        return self.options.revision or MAIN
 
     def run(self, folder: Path) -> Pushed:
         """Compare, send, commit, tag."""
@@ -117,61 +133,61 @@ class _Push:
         refs = self._call("list_repo_refs")
         branches, tags = ({ref.name: str(ref.target_commit) for ref in group} for group in (refs.branches, refs.tags))
         # A new branch begins at the main one.
-        first = branches.get(self._branch, main.commit)
+        first = branches.get(self.branch, main.commit)
         base = main if first == main.commit else self._at(first)
         self._require_ours(base)
-        ours = self._ours(folder, self._options.license or main.license)
-        change = compare(ours, base.files)
-        changes, tag = bool(change.add or change.delete), self._options.tag
+        ours = self._ours(folder, self.options.license or main.license)
+        change = _compare(ours, base.files)
+        changes, tag = bool(change.add or change.delete), self.options.tag
         if tag in tags and (changes or tags[tag] != base.commit):
-            raise ConfigError(f"{self._repo} already has a tag {tag}, of another commit", "choose another `tag`")
+            raise ConfigError(f"{self.repo} already has a tag {tag}, of another commit", "choose another `tag`")
         commit, request = base.commit, None
         if changes:
-            commit, request = self._commit(base, change, self._branch if self._branch in branches else MAIN)
+            commit, request = self._commit(base, change, self.branch if self.branch in branches else MAIN)
             if request is None:
                 self._check(commit, ours)
-        elif self._branch not in branches:
+        elif self.branch not in branches:
             self._make_branch(base)
         if tag is not None and tag not in tags:
             self._call("create_tag", tag=tag, revision=commit, exist_ok=True)
         if request is None:
-            origin = Origin(commit, self._artifact.kind, self._artifact.id)
-            origins.record(self._store, self._repo, (self._branch, commit), origin)
+            origin = Origin(commit, self.artifact.kind, self.artifact.id)
+            origins.record(self.store, self.repo, (self.branch, commit), origin)
         return self._pushed(change, commit, request)
 
     def _call(self, method: str, *args: Any, retry: bool = True, **options: Any) -> Any:
         """The result of a method of the Hub's client on this repository."""
-        work: Callable[..., Any] = getattr(self._client.api, method)
+        work: Callable[..., Any] = getattr(self.client.api, method)
         again = transient if retry else None
-        return self._client.call(self._repo, lambda: work(self._repo, *args, repo_type=self._type, **options), again)
+        return self.client.call(self.repo, lambda: work(self.repo, *args, repo_type=self.type, **options), again)
 
     # --- our files
 
     def _ours(self, folder: Path, license: str | None) -> dict[str, Path]:
         """All files that the repository is to have of us, by their names in it."""
-        artifact = self._artifact
+        artifact = self.artifact
         ours = {name: artifact.path / name for name in (manifests.FILE_NAME, *artifact.manifest.files)}
         images = 0
         if artifact.kind == "set":
             images = check_structure(artifact)
-            files.require_space(self._store.root, artifact.manifest.files[SET_FILE].size)
-            self._client.emit(Note(text=f"writing {images} images as parquet"))
+            files.require_space(self.store.root, artifact.manifest.files[SET_FILE].size)
+            self.client.emit(Note(text=f"writing {images} images as parquet"))
             ours |= {name: folder / name for name in parquet.write(artifact, folder)}
-        text = card(artifact, self._repo, reported(self._store, artifact), license, images)
+        text = card(artifact, self.repo, reported(self.store, artifact), license, images)
         files.write_bytes(folder / CARD, text.encode())
         return ours | {CARD: folder / CARD}
 
     # --- the repository
 
     def _at(self, revision: str) -> Remote:
-        return self._client.remote(self._repo, [self._type], revision)
+        return self.client.remote(self.repo, [self.type], revision)
 
     def _repository(self) -> Remote:
         """The repository's main branch; a missing repository is created."""
-        repo, private = self._repo, self._options.private
-        remote = self._client.look(repo, self._type)
+        repo, private = self.repo, self.options.private
+        remote = self.client.look(repo, self.type)
         if remote is None:
-            self._client.emit(Note(text=f"creating the repository {repo}"))
+            self.client.emit(Note(text=f"creating the repository {repo}"))
             self._call("create_repo", private=private or None, exist_ok=True)
             remote = self._at(MAIN)
         if private and not remote.private:
@@ -181,19 +197,19 @@ class _Push:
     def _require_ours(self, base: Remote) -> None:
         foreign = sorted(base.files.keys() - set(_OTHERS))
         if foreign and manifests.FILE_NAME not in base.files:
-            problem = f"{self._repo} holds something that is not an artifact ({foreign[0]})"
+            problem = f"{self.repo} holds something that is not an artifact ({foreign[0]})"
             raise MismatchError(problem, "push to another repository")
 
     # --- the change
 
-    def _commit(self, base: Remote, change: Change, existing: str) -> tuple[str, str | None]:
+    def _commit(self, base: Remote, change: _Change, existing: str) -> tuple[str, str | None]:
         """Send what is missing, then change the branch in one commit. Returns the commit, and the pull request.
 
         `existing` is the branch whose rules say how files are sent: they are in no branch yet.
         """
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-        request, sent = self._options.create_pr, 0
+        request, sent = self.options.create_pr, 0
         additions = [CommitOperationAdd(name, str(path)) for name, path in change.add.items()]
         for done, addition in enumerate(additions):
             self._progress(change, done, sent)
@@ -206,8 +222,8 @@ class _Push:
         info = self._call(
             "create_commit",
             [*additions, *map(CommitOperationDelete, change.delete)],
-            commit_message=self._options.message or f"Push {self._artifact.kind} {self._artifact.ref} with apmctl",
-            revision=self._branch,
+            commit_message=self.options.message or f"Push {self.artifact.kind} {self.artifact.ref} with apmctl",
+            revision=self.branch,
             create_pr=request,
             parent_commit=base.commit,
             retry=False,  # a commit whose answer was lost may exist: the next push sees it
@@ -219,30 +235,30 @@ class _Push:
         theirs = self._at(commit).files
         for name, path in ours.items():
             if name not in theirs or theirs[name].size != path.stat().st_size:
-                problem = f"{self._repo} has not taken {name}, so nothing can be pulled from it"
+                problem = f"{self.repo} has not taken {name}, so nothing can be pulled from it"
                 raise MismatchError(problem, "remove its .gitignore and push again")
 
     def _make_branch(self, base: Remote) -> None:
-        if self._branch != MAIN:
-            self._call("create_branch", branch=self._branch, revision=base.commit, exist_ok=True)
+        if self.branch != MAIN:
+            self._call("create_branch", branch=self.branch, revision=base.commit, exist_ok=True)
 
-    def _progress(self, change: Change, done: int, sent: int) -> None:
+    def _progress(self, change: _Change, done: int, sent: int) -> None:
         metrics = {"sent_bytes": float(sent)}
-        self._client.emit(Progress(stage="upload", done=done, total=len(change.add), unit="file", metrics=metrics))
+        self.client.emit(Progress(stage="upload", done=done, total=len(change.add), unit="file", metrics=metrics))
 
-    def _pushed(self, change: Change, commit: str, request: str | None) -> Pushed:
-        prefix = "datasets/" if self._type == "dataset" else ""
+    def _pushed(self, change: _Change, commit: str, request: str | None) -> Pushed:
+        prefix = "datasets/" if self.type == "dataset" else ""
         return Pushed(
-            repo=self._repo,
-            type=self._type,
-            revision=self._branch,
+            repo=self.repo,
+            type=self.type,
+            revision=self.branch,
             commit=commit,
-            url=f"{self._client.api.endpoint}/{prefix}{self._repo}",
+            url=f"{self.client.api.endpoint}/{prefix}{self.repo}",
             uploaded=tuple(change.add),
             deleted=change.delete,
             unchanged=change.unchanged,
             sent_bytes=sum(change.sizes.values()),
-            tag=self._options.tag,
+            tag=self.options.tag,
             pull_request=request,
         )
 
@@ -254,3 +270,23 @@ def reported(store: Store, artifact: Artifact) -> list[ReportRow]:
     reports = [report for report in store.list("report") if report.manifest.inputs.get("set") == artifact.id]
     reports.sort(key=lambda report: (str(report.manifest.environment.get("created")), report.id))
     return [row for report in reports for row in load_report(report).rows]
+
+
+def _compare(ours: Mapping[str, Path], theirs: Mapping[str, RepoSibling]) -> _Change:
+    """The changes that turn `theirs`, the files of a repository, into `ours`; files of other origin are left alone."""
+    add = {name: path for name, path in sorted(ours.items()) if not _same(path, theirs.get(name))}
+    known = [name for name in theirs if parquet.is_shard(name) or any(kind.has(name) for kind in KINDS.values())]
+    obsolete = sorted(set(known) - ours.keys())
+    sizes = {name: path.stat().st_size for name, path in add.items()}
+    return _Change(add, tuple(obsolete), len(ours) - len(add), sizes)
+
+
+def _same(path: Path, file: RepoSibling | None) -> bool:
+    size = path.stat().st_size
+    if file is None or file.size != size:
+        return False
+    if file.lfs is not None:
+        return files.sha256_of(path) == file.lfs.sha256
+    with files.open_regular(path) as content:  # the name that git gives a file's content
+        begun = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+        return hashlib.file_digest(content, lambda: begun).hexdigest() == file.blob_id

@@ -55,21 +55,16 @@ def listening(emit: Emit) -> Iterator[None]:
 
     # `datasets` takes a second to import: whoever needs it has done so.
     libraries: list[Any] = [utils, *([sys.modules["datasets"].utils] if "datasets" in sys.modules else [])]
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
-    before = [(logger, logger.handlers[:], logger.propagate) for logger in loggers]
-    barred = [library for library in libraries if not library.are_progress_bars_disabled()]
     listener = _Listener(emit)
-    for logger in loggers:
-        logger.handlers, logger.propagate = [listener], False
-    for library in barred:
-        library.disable_progress_bars()
-    try:
+    with contextlib.ExitStack() as stack:
+        for logger in map(logging.getLogger, _LOGGERS):
+            stack.callback(vars(logger).update, handlers=logger.handlers, propagate=logger.propagate)
+            logger.handlers, logger.propagate = [listener], False
+        for library in libraries:
+            if not library.are_progress_bars_disabled():
+                stack.callback(library.enable_progress_bars)
+                library.disable_progress_bars()
         yield
-    finally:
-        for logger, handlers, propagate in before:
-            logger.handlers, logger.propagate = handlers, propagate
-        for library in barred:
-            library.enable_progress_bars()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.artifacts.kind import Kind, register
@@ -57,20 +57,12 @@ def load_set(artifact: Artifact) -> DistilledSet:
     from apmctl_core.values import Baseline, DistilledSet
 
     manifest = artifact.require("set")
-    tensors = _read(artifact, FILE)
-    baseline = None
+    tensors, baseline = _read(artifact, FILE), None
     if BASELINE_FILE in manifest.files:
         draws = _read(artifact, BASELINE_FILE, len(tensors["images"]))
         baseline = Baseline(index_DM=draws["index"], logits_DMK=draws["logits"])
-    return DistilledSet(
-        images=tensors["images"],
-        logits=tensors["logits"],
-        labels=tensors["labels"],
-        stage=tensors["stage"],
-        classes=manifest.classes,
-        preprocessing=load_preprocessing(artifact.path, manifest),
-        baseline=baseline,
-    )
+    preprocessing = load_preprocessing(artifact.path, manifest)
+    return DistilledSet(**tensors, classes=manifest.classes, preprocessing=preprocessing, baseline=baseline)
 
 
 def check_structure(artifact: Artifact) -> int:
@@ -101,7 +93,7 @@ def _check_header(artifact: Artifact, file: str, count: int | str = "M") -> int:
     return check_layout(read_header(path), _layouts(artifact.manifest, file, count), path).get("M", 0)
 
 
-def _read(artifact: Artifact, file: str, count: int | str = "M") -> dict[str, Tensor]:
+def _read(artifact: Artifact, file: str, count: int | str = "M") -> dict[str, Any]:
     from apmctl_core.storage import tensors as io
 
     tensors, _ = io.read(artifact.file(file), _layouts(artifact.manifest, file, count))

@@ -203,7 +203,7 @@ def state_of(folder: Path) -> list[bool]:
     from apmctl_core.artifacts import states
 
     names = {p.name.partition(".state")[0] for p in states.files(folder)}
-    return [states.load(folder, name) is not None for name in sorted(names)]
+    return [states.States(folder).load_state(name) is not None for name in sorted(names)]
 
 
 @pytest.fixture
