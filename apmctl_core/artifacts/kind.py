@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ ShapesOf = Callable[[ModelConfig, tuple[int, int, int], int], Shapes]
 class Kind:
     """A kind of artifact.
 
-    `folder` is its folder in a store; `series` matches the names of numbered files, with the number as its group;
+    `folder` is its folder in a store; `series` are the names of numbered files, of which it has the first ones;
     `check(artifact, shapes_of)` reads all values of an artifact and raises ArtifactError for what is wrong with them.
     """
 
@@ -27,12 +26,12 @@ class Kind:
     folder: str
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
-    series: re.Pattern[str] | None = None
+    series: tuple[str, ...] = ()
     check: Callable[..., object]
 
     def has(self, name: str) -> bool:
         """Whether an artifact of this kind may have a file of this name, the manifest itself aside."""
-        return name in (*self.required, *self.optional, HISTORY) or self._number(name) is not None
+        return name in (*self.required, *self.optional, *self.series, HISTORY)
 
     def problem(self, names: Collection[str]) -> str | None:
         """What is wrong with the names of an artifact's files, if anything."""
@@ -42,12 +41,9 @@ class Kind:
         for name in self.required:
             if name not in names:
                 return f"a {self.name} needs {name}"
-        numbers = sorted(number for name in names if (number := self._number(name)) is not None)
-        return None if numbers == list(range(len(numbers))) else "numbered files must count from 000 without a gap"
-
-    def _number(self, name: str) -> int | None:
-        match = self.series.fullmatch(name) if self.series else None
-        return int(match[1]) if match else None
+        numbered = tuple(name for name in self.series if name in names)
+        whole = numbered == self.series[: len(numbered)]
+        return None if whole else "numbered files must count from 000 without a gap"
 
 
 KINDS: dict[str, Kind] = {}

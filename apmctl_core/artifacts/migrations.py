@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# Schema n -> the fields of a manifest of schema n as those of schema n + 1. Raises ValueError for a contradiction.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-
 _TABLES = ("model", "teachers", "distill", "seed", "precision")
 _STUDENT = ("epochs", "lr", "momentum", "weight_decay", "batch")
 _MOVED = {"preprocessing": "data", "committee": "distill", "width": "model"}
@@ -21,9 +18,6 @@ def _from_1(values: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"config and recipe differ in {name}")
     recipe, config = _methods(recipe), _sub_tree(_methods(config))
     return values | {"recipe": _resolved(recipe, config), "config": config}
-
-
-MIGRATIONS[1] = _from_1
 
 
 def _table(values: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -67,3 +61,7 @@ def _resolved(recipe: dict[str, Any], config: Mapping[str, Any]) -> dict[str, An
         raise ValueError("evaluate.arch is not a list of names")
     named = list(dict.fromkeys(own if arch == "auto" else arch for arch in asked))
     return recipe | {"evaluate": evaluate | {"arch": measured}} if named == measured else recipe
+
+
+# Schema n -> the fields of a manifest of schema n as those of schema n + 1. Raises ValueError for a contradiction.
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}

@@ -80,7 +80,7 @@ class States:
 def files(folder: Path) -> list[Path]:
     """The files of all states in a folder, the latest first."""
     states = [p for p in folder.glob("*.safetensors") if p.name.endswith((_NEWEST, _PREVIOUS))]
-    return sorted(states, key=_modified, reverse=True)
+    return sorted(states, key=lambda path: (modified(path), path.name), reverse=True)
 
 
 def progress(folder: Path) -> dict[str, Any] | None:
@@ -95,11 +95,12 @@ def progress(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _modified(path: Path) -> tuple[int, str]:
+def modified(path: Path) -> int:
+    """When a file was last written, in nanoseconds; 0 where it is missing."""
     try:
-        return path.stat().st_mtime_ns, path.name
+        return path.stat().st_mtime_ns
     except OSError:
-        return 0, path.name
+        return 0
 
 
 def _paths(folder: Path, name: str) -> tuple[Path, Path]:

@@ -207,14 +207,7 @@ def _missing(ref: str, entries: Sequence[Entry], kind: str | None) -> ArtifactEr
 
 
 def _ambiguous(ref: str, entries: Sequence[Entry]) -> ArtifactError:
-    ordered = sorted(entries, key=_written, reverse=True)
+    ordered = sorted(entries, key=lambda e: states.modified(e.path / manifests.FILE_NAME), reverse=True)
     listed = ", ".join(f"{e.ref} ({e.kind})" for e in ordered[:_LISTED])
     more = f" and {len(ordered) - _LISTED} more" if len(ordered) > _LISTED else ""
     return ArtifactError(f"{ref!r} could be {listed}{more}", f"name one of them; the newest is {ordered[0].ref}")
-
-
-def _written(entry: Entry) -> int:
-    try:
-        return (entry.path / manifests.FILE_NAME).stat().st_mtime_ns
-    except OSError:
-        return 0

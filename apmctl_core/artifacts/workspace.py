@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from apmctl_core.artifacts import manifest as manifests
-from apmctl_core.artifacts.artifact import Artifact, open_artifact, open_stored
+from apmctl_core.artifacts.artifact import Artifact, open_stored
 from apmctl_core.artifacts.kind import HISTORY, KINDS
 from apmctl_core.artifacts.manifest import FileEntry, Manifest
 from apmctl_core.artifacts.states import States
@@ -177,9 +177,8 @@ class Workspace(States):
         if not path.exists():
             return None
         try:
-            kept = open_artifact(self._folder, self.kind)
-            ours = kept.id == self.id and kept.name == self.name
-            if ours and all(files.sha256_of(kept.file(n)) == e.sha256 for n, e in kept.manifest.files.items()):
+            kept = manifests.read(self._folder)
+            if (kept.kind, kept.id, kept.name) == (self.kind, self.id, self.name) and kept.files == self._entries():
                 return self._move()
         except ArtifactError:  # the run resumes from its states, if it has any
             pass

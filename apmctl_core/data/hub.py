@@ -17,8 +17,8 @@ from apmctl_core.data.rows import Payload, Rows, Source
 from apmctl_core.data.spec import DatasetSpec
 from apmctl_core.errors import DataError, NetworkError
 from apmctl_core.events import Emit, Note
-from apmctl_core.network import failures
-from apmctl_core.network.clients import bounded, is_offline, listening, shown
+from apmctl_core.network import clients
+from apmctl_core.network.clients import is_offline, shown, supervised
 from apmctl_core.network.references import Reference
 
 _BATCH = 64
@@ -28,7 +28,7 @@ _LOCAL = "or give the data set on disk with `data_path`"
 
 def translate(error: Exception, repo: str) -> BaseException:
     """The error for a failure of the Hub's clients: NetworkError, or DataError for what is not a data set."""
-    failure = failures.translate(error, f"data set {repo}")
+    failure = clients.translate(error, f"data set {repo}")
     if isinstance(failure, NetworkError):
         failure.hint += f"; {_LOCAL}"
     if failure is not None:
@@ -53,12 +53,12 @@ def _revision(hub: Reference) -> str | None:
 
 def _download(hub: Reference, emit: Emit) -> tuple[Any, str | None]:
     try:
-        with listening(emit):
+        with supervised(emit):
             revision = _revision(hub)
         emit(Note(text=f"loading {hub.repo} from the Hub"))
-        import datasets  # a second; it must be there for `listening` to keep it quiet
+        import datasets  # a second; it must be there for `supervised` to keep it quiet
 
-        with listening(emit), bounded():
+        with supervised(emit):
             return datasets.load_dataset(hub.repo, revision=revision), revision
     except Exception as error:  # three libraries and their HTTP backends
         raise translate(error, hub.repo) from error

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from apmctl_core.artifacts.manifest import FILE_NAME
 from apmctl_core.errors import ApmError, ArtifactError, NetworkError
 from apmctl_core.events import Emit, Note, silent
-from apmctl_core.network.clients import bounded, chain, is_offline, listening, shown
-from apmctl_core.network.failures import LOGIN, broken_off, missing, transient, translate
+from apmctl_core.network import clients
+from apmctl_core.network.clients import LOGIN, broken_off, is_offline, missing, shown, transient
 from apmctl_core.storage.files import store_error
 from apmctl_core.version import __version__
 
@@ -53,14 +53,14 @@ class Client:
     def call(self, repo: str, work: Callable[[], T], again: Callable[[BaseException], bool] | None = transient) -> T:
         """What `work` returns, with up to two retries where `again` says that they may help.
 
-        Raises StoreError for the disk, else what `failures.translate` makes of an error of the client.
+        Raises StoreError for the disk, else what `clients.translate` makes of an error of the client.
         """
         for wait in (*_WAITS_S, None):
             try:
-                with listening(self.emit), bounded():
+                with clients.supervised(self.emit):
                     return work()
             except Exception as error:  # the client's, its HTTP backends', the file system's
-                failure = translate(error, f"repository {repo}") or _other(error, repo)
+                failure = clients.translate(error, f"repository {repo}") or _other(error, repo)
                 if wait is None or again is None or not again(error):
                     raise failure from error
                 self.emit(Note(text=f"Hub: {shown(error)}; retrying in {wait:.0f} s", level="warning"))
@@ -136,7 +136,7 @@ class Client:
 
 def _other(error: BaseException, repo: str) -> ApmError:
     """The error for what is neither the Hub's failure nor the network's."""
-    causes = list(chain(error))
+    causes = list(clients.chain(error))
     for cause in causes:
         if isinstance(cause, OSError) and cause.errno is not None:
             return store_error(cause, Path(str(cause.filename or "a file")), "read or write")

@@ -19,8 +19,7 @@ from apmctl_core.hub import origins
 from apmctl_core.hub.client import MAIN, Client, Remote
 from apmctl_core.hub.origins import Origin
 from apmctl_core.models import state_shapes
-from apmctl_core.network.clients import is_offline
-from apmctl_core.network.failures import offline
+from apmctl_core.network.clients import is_offline, offline
 from apmctl_core.network.references import Reference
 from apmctl_core.storage import files, locks
 

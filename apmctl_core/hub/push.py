@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ from apmctl_core.hub.client import MAIN, Client, Remote
 from apmctl_core.hub.origins import Origin
 from apmctl_core.hub.pull import TYPES
 from apmctl_core.models import state_shapes
-from apmctl_core.network.failures import transient
+from apmctl_core.network.clients import transient
 from apmctl_core.network.references import check_repo, check_revision
 from apmctl_core.storage import files
 
@@ -102,16 +102,6 @@ def preflight(kind: str, repo: str, emit: Emit = silent) -> Client:
 
 
 @dataclass(frozen=True)
-class _Change:
-    """Which of our files are new or changed, with their bytes in `sizes`, and which of an earlier push to delete."""
-
-    add: dict[str, Path]
-    delete: tuple[str, ...]
-    unchanged: int
-    sizes: dict[str, int]
-
-
-@dataclass(frozen=True)
 class _Push:
     store: Store
     client: Client
@@ -137,13 +127,13 @@ class _Push:
         base = main if first == main.commit else self._at(first)
         self._require_ours(base)
         ours = self._ours(folder, self.options.license or main.license)
-        change = _compare(ours, base.files)
-        changes, tag = bool(change.add or change.delete), self.options.tag
+        add, delete = _compare(ours, base.files)
+        changes, tag = bool(add or delete), self.options.tag
         if tag in tags and (changes or tags[tag] != base.commit):
             raise ConfigError(f"{self.repo} already has a tag {tag}, of another commit", "choose another `tag`")
         commit, request = base.commit, None
         if changes:
-            commit, request = self._commit(base, change, self.branch if self.branch in branches else MAIN)
+            commit, request = self._commit(base, add, delete, self.branch if self.branch in branches else MAIN)
             if request is None:
                 self._check(commit, ours)
         elif self.branch not in branches:
@@ -153,7 +143,20 @@ class _Push:
         if request is None:
             origin = Origin(commit, self.artifact.kind, self.artifact.id)
             origins.record(self.store, self.repo, (self.branch, commit), origin)
-        return self._pushed(change, commit, request)
+        prefix = "datasets/" if self.type == "dataset" else ""
+        return Pushed(
+            repo=self.repo,
+            type=self.type,
+            revision=self.branch,
+            commit=commit,
+            url=f"{self.client.api.endpoint}/{prefix}{self.repo}",
+            uploaded=tuple(add),
+            deleted=delete,
+            unchanged=len(ours) - len(add),
+            sent_bytes=_size(add.values()),
+            tag=self.options.tag,
+            pull_request=request,
+        )
 
     def _call(self, method: str, *args: Any, retry: bool = True, **options: Any) -> Any:
         """The result of a method of the Hub's client on this repository."""
@@ -202,26 +205,27 @@ class _Push:
 
     # --- the change
 
-    def _commit(self, base: Remote, change: _Change, existing: str) -> tuple[str, str | None]:
+    def _commit(
+        self, base: Remote, add: Mapping[str, Path], delete: Sequence[str], existing: str
+    ) -> tuple[str, str | None]:
         """Send what is missing, then change the branch in one commit. Returns the commit, and the pull request.
 
         `existing` is the branch whose rules say how files are sent: they are in no branch yet.
         """
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-        request, sent = self.options.create_pr, 0
-        additions = [CommitOperationAdd(name, str(path)) for name, path in change.add.items()]
+        request, paths = self.options.create_pr, list(add.values())
+        additions = [CommitOperationAdd(name, str(path)) for name, path in add.items()]
         for done, addition in enumerate(additions):
-            self._progress(change, done, sent)
+            self._progress(paths, done)
             sending = {"revision": existing, "create_pr": request, "free_memory": False}
             self._call("preupload_lfs_files", [addition], retry=False, **sending)  # the client itself retries
-            sent += change.sizes[addition.path_in_repo]
-        self._progress(change, len(additions), sent)
+        self._progress(paths, len(paths))
         if not request:
             self._make_branch(base)
         info = self._call(
             "create_commit",
-            [*additions, *map(CommitOperationDelete, change.delete)],
+            [*additions, *map(CommitOperationDelete, delete)],
             commit_message=self.options.message or f"Push {self.artifact.kind} {self.artifact.ref} with apmctl",
             revision=self.branch,
             create_pr=request,
@@ -242,25 +246,9 @@ class _Push:
         if self.branch != MAIN:
             self._call("create_branch", branch=self.branch, revision=base.commit, exist_ok=True)
 
-    def _progress(self, change: _Change, done: int, sent: int) -> None:
-        metrics = {"sent_bytes": float(sent)}
-        self.client.emit(Progress(stage="upload", done=done, total=len(change.add), unit="file", metrics=metrics))
-
-    def _pushed(self, change: _Change, commit: str, request: str | None) -> Pushed:
-        prefix = "datasets/" if self.type == "dataset" else ""
-        return Pushed(
-            repo=self.repo,
-            type=self.type,
-            revision=self.branch,
-            commit=commit,
-            url=f"{self.client.api.endpoint}/{prefix}{self.repo}",
-            uploaded=tuple(change.add),
-            deleted=change.delete,
-            unchanged=change.unchanged,
-            sent_bytes=sum(change.sizes.values()),
-            tag=self.options.tag,
-            pull_request=request,
-        )
+    def _progress(self, paths: Sequence[Path], done: int) -> None:
+        metrics = {"sent_bytes": float(_size(paths[:done]))}
+        self.client.emit(Progress(stage="upload", done=done, total=len(paths), unit="file", metrics=metrics))
 
 
 def reported(store: Store, artifact: Artifact) -> list[ReportRow]:
@@ -272,13 +260,15 @@ def reported(store: Store, artifact: Artifact) -> list[ReportRow]:
     return [row for report in reports for row in load_report(report).rows]
 
 
-def _compare(ours: Mapping[str, Path], theirs: Mapping[str, RepoSibling]) -> _Change:
-    """The changes that turn `theirs`, the files of a repository, into `ours`; files of other origin are left alone."""
+def _compare(ours: Mapping[str, Path], theirs: Mapping[str, RepoSibling]) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """Our files that are new or changed, and those of an earlier push to delete; files of other origin stay."""
     add = {name: path for name, path in sorted(ours.items()) if not _same(path, theirs.get(name))}
     known = [name for name in theirs if parquet.is_shard(name) or any(kind.has(name) for kind in KINDS.values())]
-    obsolete = sorted(set(known) - ours.keys())
-    sizes = {name: path.stat().st_size for name, path in add.items()}
-    return _Change(add, tuple(obsolete), len(ours) - len(add), sizes)
+    return add, tuple(sorted(set(known) - ours.keys()))
+
+
+def _size(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths)
 
 
 def _same(path: Path, file: RepoSibling | None) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,12 +19,7 @@ if TYPE_CHECKING:
     from apmctl_core.values import State, TeacherPool
 
 _DTYPES = ("F32", "I64")  # weights, and the counters that some layers keep
-_TEACHER = re.compile(r"teacher-(\d{3})\.safetensors", re.ASCII)
-
-
-def teacher_file(index: int) -> str:
-    """The file of a pool's teacher `index` (0 to 999)."""
-    return f"teacher-{index:03d}.safetensors"
+_TEACHERS = tuple(f"teacher-{index:03d}.safetensors" for index in range(1000))
 
 
 def save_teacher(folder: Path, index: int, state: State) -> None:
@@ -36,7 +30,7 @@ def save_teacher(folder: Path, index: int, state: State) -> None:
     from apmctl_core.storage import tensors as io
 
     io.require_finite(state, f"teacher {index}", "nothing is written; try a lower `teachers.lr`")
-    io.write(folder / teacher_file(index), state)
+    io.write(folder / _TEACHERS[index], state)
 
 
 def save_pool(folder: Path, pool: TeacherPool) -> None:
@@ -73,7 +67,7 @@ def load_pool(artifact: Artifact, shapes_of: ShapesOf) -> TeacherPool:
 
 def teacher_paths(artifact: Artifact) -> list[Path]:
     """The files of a pool's teachers, in order."""
-    return [artifact.path / name for name in sorted(artifact.manifest.files) if _TEACHER.fullmatch(name)]
+    return [artifact.path / name for name in _TEACHERS if name in artifact.manifest.files]
 
 
 class LazyStates(Sequence["State"]):
@@ -81,10 +75,9 @@ class LazyStates(Sequence["State"]):
 
     def __init__(self, paths: Sequence[Path], layouts: Mapping[str, Layout]) -> None:
         """Raises ArtifactError where a file's header is not as `layouts` says; values are checked when read."""
-        self._paths = tuple(paths)
-        self._layouts = dict(layouts)
-        for path in self._paths:
-            check_layout(read_header(path), self._layouts, path)
+        self._paths, self._layouts = paths, layouts
+        for path in paths:
+            check_layout(read_header(path), layouts, path)
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -100,4 +93,4 @@ def _check(artifact: Artifact, shapes_of: ShapesOf) -> None:
         pass
 
 
-register(Kind(name="pool", folder="pools", required=(teacher_file(0), SPACE_FILE), series=_TEACHER, check=_check))
+register(Kind(name="pool", folder="pools", required=(_TEACHERS[0], SPACE_FILE), series=_TEACHERS, check=_check))

@@ -9,9 +9,10 @@ import pytest
 
 from apmctl_core.artifacts import Store
 from apmctl_core.errors import ApmError
+from apmctl_core.events import silent
 from apmctl_core.hub.pull import pull
 from apmctl_core.hub.push import push
-from apmctl_core.network.clients import bounded, scrub, shown
+from apmctl_core.network.clients import scrub, shown, supervised
 from apmctl_core.network.references import parse
 
 from .conftest import LocalHub, Said
@@ -80,6 +81,6 @@ def test_the_clients_limits_are_ours_for_a_call_and_then_its_own() -> None:
     from huggingface_hub import utils
 
     before = utils.get_session().timeout
-    with bounded():
+    with supervised(silent):
         assert utils.get_session().timeout.read is not None
     assert utils.get_session().timeout == before
