@@ -50,12 +50,14 @@ class Store:
         Raises ArtifactError where it is missing (with names that are near), ambiguous (with all that it could be),
         damaged, or of another kind.
         """
-        path = _as_path(ref)
-        if path is not None:
+        path = Path(ref)
+        if os.sep in ref or "/" in ref or ref in (".", "..") or ref.startswith("~"):
+            with contextlib.suppress(RuntimeError):  # an unknown user
+                path = path.expanduser()
             return open_artifact(path, kind)
         entries = self._entries()
-        if not _matching(ref, entries) and files.is_file(Path(ref) / manifests.FILE_NAME):
-            return open_artifact(Path(ref), kind)
+        if not _matching(ref, entries) and files.is_file(path / manifests.FILE_NAME):
+            return open_artifact(path, kind)
         entry = _resolve(ref, entries, kind)
         if not entry.finished:
             problem = f"{entry.ref} is a {entry.kind} that is not finished"
@@ -162,16 +164,6 @@ class Store:
 
 
 # --- what a user may call an artifact: a name, `name@id`, a unique prefix of an id, or a path
-
-
-def _as_path(ref: str) -> Path | None:
-    """The folder that `ref` means, if it is written as a path."""
-    if os.sep in ref or "/" in ref or ref in (".", "..") or ref.startswith("~"):
-        path = Path(ref)
-        with contextlib.suppress(RuntimeError):  # an unknown user
-            path = path.expanduser()
-        return path
-    return None
 
 
 def _resolve(ref: str, entries: Sequence[Entry], kind: str | None = None) -> Entry:

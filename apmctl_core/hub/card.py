@@ -17,7 +17,6 @@ from apmctl_core.artifacts.kinds.spaces import FILE as SPACE_FILE
 from apmctl_core.errors import ConfigError
 from apmctl_core.storage.header import read_header
 
-LICENSE = "unknown"
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,49}")
 _LISTED = 50
 _RECORDED = ("apmctl", "torch", "device_name")
@@ -65,7 +64,7 @@ def card(
 
     Raises ConfigError for a license that is not an identifier.
     """
-    license = license or LICENSE
+    license = license or "unknown"
     if not _LICENSE.fullmatch(license):
         raise ConfigError(f"`license` cannot be {license!r}", "give an identifier that the Hub knows, e.g. cc-by-4.0")
     body = _set(artifact, repo, rows, images) if artifact.kind == "set" else _pool(artifact, repo)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
 T = TypeVar("T")
+Again = Callable[[BaseException], bool] | None  # whether a failed request may be tried once more
 
 MAIN = "main"
 _WAITS_S = (1.0, 2.0)
@@ -50,7 +51,7 @@ class Client:
         self.api = HfApi(library_name="apmctl", library_version=__version__)
         self.emit = emit
 
-    def call(self, repo: str, work: Callable[[], T], again: Callable[[BaseException], bool] | None = transient) -> T:
+    def call(self, repo: str, work: Callable[[], T], again: Again = transient) -> T:
         """What `work` returns, with up to two retries where `again` says that they may help.
 
         Raises StoreError for the disk, else what `clients.translate` makes of an error of the client.

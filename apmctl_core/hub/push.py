@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from apmctl_core.events import Emit, Note, Progress, silent
 from apmctl_core.formats import set_parquet as parquet
 from apmctl_core.hub import origins
 from apmctl_core.hub.card import card
-from apmctl_core.hub.client import MAIN, Client, Remote
+from apmctl_core.hub.client import MAIN, Again, Client, Remote
 from apmctl_core.hub.origins import Origin
 from apmctl_core.hub.pull import TYPES
 from apmctl_core.models import state_shapes
@@ -158,11 +159,10 @@ class _Push:
             pull_request=request,
         )
 
-    def _call(self, method: str, *args: Any, retry: bool = True, **options: Any) -> Any:
+    def _call(self, method: str, *args: Any, again: Again = transient, **options: Any) -> Any:
         """The result of a method of the Hub's client on this repository."""
-        work: Callable[..., Any] = getattr(self.client.api, method)
-        again = transient if retry else None
-        return self.client.call(self.repo, lambda: work(self.repo, *args, repo_type=self.type, **options), again)
+        work = partial(getattr(self.client.api, method), self.repo, *args, repo_type=self.type, **options)
+        return self.client.call(self.repo, work, again)
 
     # --- our files
 
@@ -219,7 +219,7 @@ class _Push:
         for done, addition in enumerate(additions):
             self._progress(paths, done)
             sending = {"revision": existing, "create_pr": request, "free_memory": False}
-            self._call("preupload_lfs_files", [addition], retry=False, **sending)  # the client itself retries
+            self._call("preupload_lfs_files", [addition], again=None, **sending)  # the client itself retries
         self._progress(paths, len(paths))
         if not request:
             self._make_branch(base)
@@ -230,7 +230,7 @@ class _Push:
             revision=self.branch,
             create_pr=request,
             parent_commit=base.commit,
-            retry=False,  # a commit whose answer was lost may exist: the next push sees it
+            again=None,  # a commit whose answer was lost may exist: the next push sees it
         )
         return str(info.oid), info.pr_url
 

@@ -29,7 +29,7 @@ ROWS = (
     {"api"},
 )
 SHELL = len(ROWS)  # the row of all of apmctl/, and of `apmctl_core/__init__.py`, which re-exports the API
-WRITE_FOR_PEOPLE = {"apmctl_core.hub.card", "apmctl_core.hub.snippets"}  # cards and snippets name commands
+WRITE_FOR_PEOPLE = {"apmctl_core.hub.card"}  # cards name commands
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 COMMAND = re.compile(r"\bapmctl [a-z]+")
 
