@@ -68,8 +68,6 @@ class Client:
             time.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
-    # --- reading
-
     def remote(self, repo: str, types: Sequence[str], revision: str | None = None) -> Remote:
         """A repository of the first of `types` that exists, at a branch, a tag or a commit.
 
@@ -115,8 +113,6 @@ class Client:
         role = ((who.get("auth") or {}).get("accessToken") or {}).get("role")
         if role == "read":
             raise NetworkError(f"the token may only read, not write to {repo}", "create a token that may write")
-
-    # --- fetching
 
     def download(self, remote: Remote, name: str, folder: Path) -> Path:
         """Fetch one file into a folder, where it appears when it is complete. Its content is not checked."""
