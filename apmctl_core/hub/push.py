@@ -70,12 +70,12 @@ class Pushed:
     revision: str
     commit: str
     url: str
-    uploaded: tuple[str, ...]
-    deleted: tuple[str, ...]
-    unchanged: int
-    sent_bytes: int
-    tag: str | None
-    pull_request: str | None
+    uploaded: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    unchanged: int = 0
+    sent_bytes: int = 0
+    tag: str | None = None
+    pull_request: str | None = None
 
 
 def push(store: Store, artifact: Artifact, repo: str, options: Options | None = None, *, emit: Emit = silent) -> Pushed:
