@@ -28,6 +28,8 @@ _CAUSES = {
     errno.ENOSPC: ("the disk is full", _RESUME),
     errno.EDQUOT: ("your quota is used up", _RESUME),
     errno.EFBIG: ("a file would be larger than allowed", "raise `ulimit -f`, then rerun the same command to resume"),
+    errno.ENOLCK: ("the file system has no locks", "choose another `store`"),
+    errno.ENOSYS: ("the file system has no locks", "choose another `store`"),
     errno.EROFS: ("the file system is read-only", "choose another `store`"),
     errno.EACCES: ("permission denied", _PERMISSIONS),
     errno.EPERM: ("permission denied", _PERMISSIONS),
