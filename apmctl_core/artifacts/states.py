@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from apmctl_core.errors import ArtifactError, NumericsError
 from apmctl_core.events import Emit, Note, silent
-from apmctl_core.storage import header as headers
 from apmctl_core.storage import strict_json
+from apmctl_core.storage import tensors as io
 from apmctl_core.storage.files import remove_tree
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ def save(folder: Path, name: str, tensors: Mapping[str, Tensor], meta: Mapping[s
 
     Raises StoreError where the disk refuses (both states are then unchanged), NumericsError for a NaN in `meta`.
     """
-    from apmctl_core.storage import tensors as io
-
     newest, previous = _paths(folder, name)
     try:
         text = json.dumps(dict(meta), sort_keys=True, allow_nan=False)
@@ -71,7 +69,7 @@ def progress(folder: Path) -> dict[str, Any] | None:
     """The `progress` (done, total, unit) of the latest readable state, without reading any tensor."""
     for path in files(folder):
         try:
-            meta, _ = _meta(headers.read_header(path), path)
+            meta, _ = _meta(io.read_header(path), path)
         except ArtifactError:
             continue
         latest = meta.get("progress")
@@ -98,7 +96,7 @@ def _paths(folder: Path, name: str) -> tuple[Path, Path]:
     return folder / f"{name}{_NEWEST}", folder / f"{name}{_PREVIOUS}"
 
 
-def _meta(header: headers.Header, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _meta(header: io.Header, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     what = f"the state {path}"
     envelope = strict_json.parse_object(header.metadata.get(_KEY, "").encode(), what)
     if sorted(envelope) != ["meta", "sha256"] or not isinstance(envelope["meta"], str):
@@ -107,18 +105,14 @@ def _meta(header: headers.Header, path: Path) -> tuple[dict[str, Any], dict[str,
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    from apmctl_core.storage import tensors as io
-
     tensors, metadata = io.read(path)
-    meta, envelope = _meta(headers.Header({}, metadata), path)
+    meta, envelope = _meta(io.Header({}, metadata), path)
     if envelope["sha256"] != _checksum(tensors, envelope["meta"]):
         raise ArtifactError(f"the state {path} does not agree with its checksum")
     return tensors, meta
 
 
 def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
-    from apmctl_core.storage import tensors as io
-
     total = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name]

@@ -80,7 +80,7 @@ class Store:
         if path is not None:
             return open_artifact(path, kind)
         entries = self._entries()
-        if not refs.matching(ref, entries) and files.is_file(Path(ref) / manifests.FILE_NAME):
+        if not refs.matching(ref, entries) and files.regular_size(Path(ref) / manifests.FILE_NAME) is not None:
             return open_artifact(Path(ref), kind)
         entry = refs.resolve(ref, entries, kind)
         if not entry.finished:

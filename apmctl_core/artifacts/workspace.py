@@ -162,7 +162,7 @@ class Workspace:
         entries = {}
         for name in names:
             path = self._folder / name
-            files.sync_file(path)
+            files.sync(path)
             entries[name] = FileEntry(files.sha256_of(path), path.stat().st_size)
         return entries
 
@@ -178,10 +178,10 @@ class Workspace:
         for path in self._folder.iterdir():
             if path.name not in manifest.files and path.name != manifests.FILE_NAME:
                 files.remove_tree(path)
-        files.sync_folder(self._folder)
+        files.sync(self._folder)
         with files.disk_errors(target):
             self._folder.rename(target)
-        files.sync_folder(target.parent)
+        files.sync(target.parent)
         return Artifact(target, manifest)
 
     # --- entering and leaving, under the lock

@@ -22,7 +22,7 @@ from apmctl_core.errors import ArtifactError, ConfigError, StoreError
 from apmctl_core.events import Emit, silent
 from apmctl_core.storage import tensors as io
 from apmctl_core.storage.files import sweep
-from apmctl_core.storage.header import Dims, Layout
+from apmctl_core.storage.tensors import Dims, Layout
 from apmctl_core.storage.locks import hold
 
 _STANDARD: dict[str, Dims] = {"mean": ("C",), "std": ("C",)}

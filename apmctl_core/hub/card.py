@@ -14,7 +14,7 @@ from apmctl_core.artifacts.kinds.reports import ReportRow, percent
 from apmctl_core.artifacts.kinds.spaces import FILE as SPACE_FILE
 from apmctl_core.errors import ConfigError
 from apmctl_core.hub import snippets
-from apmctl_core.storage.header import read_header
+from apmctl_core.storage.tensors import read_header
 
 LICENSE = "unknown"
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,49}")

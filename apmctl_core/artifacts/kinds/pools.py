@@ -13,8 +13,9 @@ from apmctl_core.artifacts.kinds.spaces import FILE as SPACE_FILE
 from apmctl_core.artifacts.kinds.spaces import load_preprocessing, save_preprocessing
 from apmctl_core.config import ModelConfig, from_dict
 from apmctl_core.errors import ArtifactError, ConfigError, MismatchError
+from apmctl_core.storage import tensors as io
 from apmctl_core.storage.files import DAMAGED_HINT
-from apmctl_core.storage.header import Layout, check_layout, read_header
+from apmctl_core.storage.tensors import Layout, check_layout, read_header
 
 if TYPE_CHECKING:
     from apmctl_core.values import State, TeacherPool
@@ -33,8 +34,6 @@ def save_teacher(folder: Path, index: int, state: State) -> None:
 
     Raises StoreError where the disk refuses, NumericsError for weights that are not finite.
     """
-    from apmctl_core.storage import tensors as io
-
     io.require_finite(state, f"teacher {index}", "nothing is written; try a lower `teachers.lr`")
     io.write(folder / teacher_file(index), state)
 
@@ -99,8 +98,6 @@ class LazyStates(Sequence["State"]):
         return len(self._paths)
 
     def __getitem__(self, index: int) -> State:  # type: ignore[override]  # nobody takes slices of teachers
-        from apmctl_core.storage import tensors as io
-
         return io.read(self._paths[index], self._layouts, finite=True)[0]
 
 

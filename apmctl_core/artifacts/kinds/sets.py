@@ -14,8 +14,9 @@ from apmctl_core.artifacts.kinds.spaces import FILE as SPACE_FILE
 from apmctl_core.artifacts.kinds.spaces import check_preprocessing, load_preprocessing, save_preprocessing
 from apmctl_core.artifacts.manifest import Manifest
 from apmctl_core.errors import ArtifactError, MismatchError
+from apmctl_core.storage import tensors as io
 from apmctl_core.storage.files import DAMAGED_HINT, open_regular
-from apmctl_core.storage.header import Layout, check_layout, read_header
+from apmctl_core.storage.tensors import Layout, check_layout, read_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,8 +35,6 @@ def save_set(folder: Path, distilled: DistilledSet) -> None:
 
     Raises NumericsError for images or logits that are not finite, StoreError where the disk refuses.
     """
-    from apmctl_core.storage import tensors as io
-
     s = distilled
     tensors = {"images": s.images, "logits": s.logits, "labels": s.labels, "stage": s.stage}
     baseline = {} if s.baseline is None else {"index": s.baseline.index_DM, "logits": s.baseline.logits_DMK}
@@ -52,7 +51,6 @@ def load_set(artifact: Artifact) -> DistilledSet:
 
     Raises ArtifactError where something is damaged or the manifest and the tensors contradict each other.
     """
-    from apmctl_core.storage import tensors as io
     from apmctl_core.values import DistilledSet
 
     manifest = artifact.manifest
@@ -72,8 +70,6 @@ def load_set(artifact: Artifact) -> DistilledSet:
 
 
 def _check_pieces(path: Path, finite: tuple[str, ...], below: dict[str, int | None]) -> None:
-    from apmctl_core.storage import tensors as io
-
     for name in finite:
         for piece in io.pieces(path, name):
             io.check_finite({name: piece}, str(path))
@@ -115,7 +111,6 @@ def baseline_layouts(manifest: Manifest, count: int) -> dict[str, Layout]:
 def _load_baseline(artifact: Artifact, count: int) -> Baseline | None:
     if BASELINE_FILE not in artifact.manifest.files:
         return None
-    from apmctl_core.storage import tensors as io
     from apmctl_core.values import Baseline
 
     path = artifact.file(BASELINE_FILE)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from apmctl_core.artifacts.manifest import Manifest
 from apmctl_core.errors import ArtifactError
+from apmctl_core.storage import tensors as io
 from apmctl_core.storage.files import DAMAGED_HINT
-from apmctl_core.storage.header import check_layout, read_header
+from apmctl_core.storage.tensors import check_layout, read_header
 
 if TYPE_CHECKING:
     from apmctl_core.data.preprocessing import Preprocessing
@@ -18,8 +19,6 @@ FILE = "preprocessing.safetensors"
 
 def save_preprocessing(folder: Path, preprocessing: Preprocessing) -> None:
     """Write a preprocessing into the folder of a run. Raises StoreError, NumericsError."""
-    from apmctl_core.storage import tensors as io
-
     io.require_finite(preprocessing.tensors, "the preprocessing")
     io.write(folder / FILE, preprocessing.tensors)
 
@@ -30,7 +29,6 @@ def load_preprocessing(folder: Path, manifest: Manifest) -> Preprocessing:
     Raises ArtifactError where it is damaged, or of another shape or kind.
     """
     from apmctl_core.data.preprocessing import Preprocessing, layouts
-    from apmctl_core.storage import tensors as io
 
     path = folder / FILE
     kind = _kind(path, manifest)
