@@ -13,8 +13,7 @@ from typing import Any
 from apmctl_core.data import cache
 from apmctl_core.data.decode import ColourFound, Decoded, Format, Undecodable, decode, in_order, look, workers
 from apmctl_core.data.labels import Assembled, Part
-from apmctl_core.data.rows import Payload, Rows
-from apmctl_core.data.spec import DatasetSpec
+from apmctl_core.data.source import DatasetSpec, Payload, Rows
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Note, Progress
 from apmctl_core.storage.files import atomic_folder, require_space

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from apmctl_core.data.rows import Payload
-from apmctl_core.data.spec import DatasetSpec
+from apmctl_core.data.source import DatasetSpec, Payload
 from apmctl_core.errors import DataError
 
 if TYPE_CHECKING:

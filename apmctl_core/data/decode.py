@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from apmctl_core.data.rows import Payload
+from apmctl_core.data.source import Payload
 from apmctl_core.errors import DataError
 
 if TYPE_CHECKING:

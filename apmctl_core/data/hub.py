@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from apmctl_core.data.columns import Columns, concat, detect, label_values, payloads
-from apmctl_core.data.rows import Payload, Rows, Source
-from apmctl_core.data.spec import DatasetSpec
+from apmctl_core.data.source import DatasetSpec, Payload, Rows, Source
 from apmctl_core.errors import DataError, NetworkError
 from apmctl_core.events import Emit, Note
 from apmctl_core.network import failures

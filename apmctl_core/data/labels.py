@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from apmctl_core.data.rows import Rows, Source
+from apmctl_core.data.source import Rows, Source
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Note
 

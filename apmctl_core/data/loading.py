@@ -8,9 +8,8 @@ from apmctl_core.data import cache as store
 from apmctl_core.data import known  # noqa: F401  # registers the known data sets
 from apmctl_core.data.dataset import Dataset
 from apmctl_core.data.labels import Assembled, assemble
-from apmctl_core.data.listing import Listing
+from apmctl_core.data.source import Listing, Source
 from apmctl_core.data.request import Request, parse
-from apmctl_core.data.rows import Source
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Note, silent
 from apmctl_core.formats.registry import open_local

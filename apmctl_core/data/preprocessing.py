@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from apmctl_core.data.dataset import Dataset, release
-from apmctl_core.data.spec import KNOWN
+from apmctl_core.data.source import KNOWN
 from apmctl_core.data.zca import fit_zca
 from apmctl_core.errors import ArtifactError, ConfigError, StoreError
 from apmctl_core.events import Emit, silent

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from apmctl_core.data.cache import VERSION
-from apmctl_core.data.listing import Listing
-from apmctl_core.data.spec import KNOWN, DatasetSpec
+from apmctl_core.data.source import DatasetSpec, KNOWN, Listing
 from apmctl_core.data.walk import list_files
 from apmctl_core.errors import ConfigError, DataError
 from apmctl_core.network import references
@@ -65,7 +64,7 @@ def _check_resolution(resolution: int | None) -> None:
 
 
 def _place(name: str, spec: DatasetSpec | None, path: Path | None) -> Reference | Listing | None:
-    if spec is not None and spec.is_packaged:
+    if spec is not None and spec.open is not None:
         if path is not None:
             raise ConfigError(f"`data_path` does not go with '{name}'", f"leave it out: {name} needs no files")
         return None

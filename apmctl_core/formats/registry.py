@@ -10,9 +10,7 @@ from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Note
 
 if TYPE_CHECKING:
-    from apmctl_core.data.listing import Listing
-    from apmctl_core.data.rows import Source
-    from apmctl_core.data.spec import DatasetSpec
+    from apmctl_core.data.source import DatasetSpec, Listing, Source
 
 FORMATS: dict[str, FileFormat] = {}
 

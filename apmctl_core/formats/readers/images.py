@@ -8,9 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from apmctl_core.data.listing import Listing
-from apmctl_core.data.rows import Payload, Rows, Source, in_batches
-from apmctl_core.data.spec import DatasetSpec
+from apmctl_core.data.source import DatasetSpec, Listing, Payload, Rows, Source, in_batches
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Note
 from apmctl_core.formats.registry import FileFormat, register

@@ -13,9 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from apmctl_core.data.columns import Columns, concat, detect, label_values, payloads
-from apmctl_core.data.listing import Listing
-from apmctl_core.data.rows import Payload, Rows, Source
-from apmctl_core.data.spec import DatasetSpec
+from apmctl_core.data.source import DatasetSpec, Listing, Payload, Rows, Source
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Note
 from apmctl_core.formats.registry import FileFormat, register
