@@ -6,7 +6,7 @@
 from apmctl_core.data.dataset import Dataset, Split, release
 from apmctl_core.data.loading import find_cached, find_fingerprint, load
 from apmctl_core.data.sampling import stratified_sample
-from apmctl_core.data.source import DatasetSpec, KNOWN
+from apmctl_core.data.source import KNOWN, DatasetSpec
 
 __all__ = [
     "KNOWN",

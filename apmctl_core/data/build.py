@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from apmctl_core.data import cache
 from apmctl_core.data.decode import ColourFound, Decoded, Format, Undecodable, decode, in_order, look, workers
-from apmctl_core.data.labels import Assembled, Part
-from apmctl_core.data.source import DatasetSpec, Payload, Rows
+from apmctl_core.data.labels import Assembled
+from apmctl_core.data.source import DatasetSpec, Rows
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Note, Progress
 from apmctl_core.storage.files import atomic_folder, require_space
@@ -66,49 +67,29 @@ def choose_format(rows: Rows, spec: DatasetSpec | None, resolution: int | None) 
     return fmt
 
 
-def _tasks(rows: Rows) -> Iterator[Sequence[Payload]]:
-    for batch in rows.batches():
-        for start in range(0, len(batch), _TASK):
-            yield batch[start : start + _TASK]
-
-
-def _decode_part(part: Part, fmt: Format, out: dict[bool, cache.ArrayWriter], tally: _Tally, emit: Emit) -> None:
-    first = tally.done
-    changed = DataError(f"the data set changed while it was read ({part.rows.where(0)})", "run the command again")
-    try:
-        for batch in in_order(lambda payloads: decode(payloads, fmt), _tasks(part.rows), workers()):
-            done = tally.done - first
-            mask = part.is_test[done : done + len(batch.images)]
-            if len(mask) != len(batch.images):
-                raise changed
-            for test in (False, True):
-                if (mask == test).any():
-                    out[test].append(batch.images[mask == test])
-            tally.add(batch, emit)
-    except Undecodable as e:
-        # Tasks come in order and all but the last of a batch are of one size, so the index counts from `done`.
-        raise e.error(part.rows.where(tally.done - first + e.index)) from e
-    if tally.done - first != len(part.rows):
-        raise changed
-
-
 def _write_images(data: Assembled, fmt: Format, folder: Path, emit: Emit) -> tuple[dict[str, cache.Entry], _Tally]:
-    counts = {test: data.count(test=test) for test in (False, True)}
-    tally = _Tally(sum(counts.values()))
+    counts = np.bincount(data.is_test, minlength=2)
+    tally = _Tally(len(data.rows))
+    tasks = (batch[i : i + _TASK] for batch in data.rows.batches() for i in range(0, len(batch), _TASK))
     with (
-        cache.ArrayWriter(folder / "train_images.npy", (counts[False], *fmt.shape), "uint8") as train,
-        cache.ArrayWriter(folder / "test_images.npy", (counts[True], *fmt.shape), "uint8") as test,
+        cache.ArrayWriter(folder / "train_images.npy", (int(counts[0]), *fmt.shape), "uint8") as train,
+        cache.ArrayWriter(folder / "test_images.npy", (int(counts[1]), *fmt.shape), "uint8") as test,
         warnings.catch_warnings(action="ignore"),  # Pillow's; what matters is raised or noted
     ):
-        for part in data.parts:
-            _decode_part(part, fmt, {False: train, True: test}, tally, emit)
+        try:
+            for batch in in_order(lambda payloads: decode(payloads, fmt), tasks, workers()):
+                is_test = data.is_test[tally.done : tally.done + len(batch.images)]
+                train.append(batch.images[~is_test])
+                test.append(batch.images[is_test])
+                tally.add(batch, emit)
+        except Undecodable as e:
+            raise e.error(data.rows.where(tally.done + e.index)) from e
         return {"train_images": train.finish(), "test_images": test.finish()}, tally
 
 
 def _write_labels(data: Assembled, folder: Path) -> dict[str, cache.Entry]:
     entries = {}
-    for name, test in (("train_labels", False), ("test_labels", True)):
-        labels = data.labels(test=test)
+    for name, labels in (("train_labels", data.labels[~data.is_test]), ("test_labels", data.labels[data.is_test])):
         with cache.ArrayWriter(folder / f"{name}.npy", labels.shape, "int64") as writer:
             writer.append(labels)
             entries[name] = writer.finish()
@@ -128,8 +109,7 @@ def build(data: Assembled, fmt: Format, folder: Path, about: dict[str, Any], emi
     Memory does not depend on the number of images. Raises DataError for an image that cannot be used, StoreError if
     the disk refuses.
     """
-    total = sum(len(part.rows) for part in data.parts)
-    require_space(folder.parent, total * (math.prod(fmt.shape) + 8) + (1 << 20))
+    require_space(folder.parent, len(data.rows) * (math.prod(fmt.shape) + 8) + (1 << 20))
     with atomic_folder(folder) as temporary:
         try:
             arrays, tally = _write_images(data, fmt, temporary, emit)

@@ -22,8 +22,8 @@ from apmctl_core.errors import ArtifactError, ConfigError, StoreError
 from apmctl_core.events import Emit, silent
 from apmctl_core.storage import tensors as io
 from apmctl_core.storage.files import sweep
-from apmctl_core.storage.tensors import Dims, Layout
 from apmctl_core.storage.locks import hold
+from apmctl_core.storage.tensors import Dims, Layout
 
 _STANDARD: dict[str, Dims] = {"mean": ("C",), "std": ("C",)}
 _ZCA: dict[str, Dims] = {"mean": ("D",), "matrix": ("D", "D"), "inverse": ("D", "D")}

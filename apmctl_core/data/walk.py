@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import apmctl_core.formats.readers  # noqa: F401  # registers the formats
-from apmctl_core.data.source import File, KNOWN, Listing
+from apmctl_core.data.source import KNOWN, File, Listing
 from apmctl_core.errors import DataError
 from apmctl_core.formats.registry import formats
 
