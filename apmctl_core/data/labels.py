@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from apmctl_core.data.source import Payload, Rows, Source
+from apmctl_core.data.source import Rows, Source, joined
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Note
 
@@ -35,7 +35,7 @@ def assemble(source: Source, emit: Emit) -> Assembled:
     test = next((rows for rows in source.tests if len(rows) and rows.labels.min() >= 0), None)
     if test is not None:
         _check_classes(test, values, source.names)
-    rows = _joined(source.train) if test is None else _joined(source.train, test)
+    rows = joined(source.train, *([test] if test else []))
     labels = np.searchsorted(values, rows.labels).astype(np.int64)
     if test is None:
         if source.tests:
@@ -46,28 +46,6 @@ def assemble(source: Source, emit: Emit) -> Assembled:
     if missing:
         emit(Note(text=f"{missing} of {len(classes)} classes have no test image", level="warning"))
     return Assembled(classes, rows, labels, is_test, source.origin)
-
-
-def _joined(*parts: Rows) -> Rows:
-    """The images of all parts, in one pass that fails where a part has not as many images as labels."""
-    starts = np.cumsum([0, *map(len, parts)])
-
-    def batches() -> Iterator[Sequence[Payload]]:
-        for part in parts:
-            left = len(part)
-            for batch in part.batches():
-                left -= len(batch)
-                if left < 0:
-                    break
-                yield batch
-            if left:
-                raise DataError(f"the data set changed while it was read ({part.where(0)})", "run the command again")
-
-    def where(i: int) -> str:
-        k = int(np.searchsorted(starts, i, side="right")) - 1
-        return parts[k].where(i - int(starts[k]))
-
-    return Rows(np.concatenate([part.labels for part in parts]), batches, where)
 
 
 def _present(rows: Rows, names: Sequence[str] | None) -> np.ndarray:

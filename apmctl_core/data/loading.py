@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import apmctl_core.data.known  # noqa: F401  # registers the known data sets
 from apmctl_core.data import cache as store
-from apmctl_core.data import known  # noqa: F401  # registers the known data sets
-from apmctl_core.data.cache import VERSION
 from apmctl_core.data.dataset import Dataset
 from apmctl_core.data.labels import Assembled, assemble
 from apmctl_core.data.source import KNOWN, DatasetSpec, Listing, Source
@@ -57,8 +56,7 @@ def parse(name: str, path: Path | None, resolution: int | None) -> Request:
     if spec is not None and resolution is None:
         resolution = spec.shape[1]
     # The name matters only for known sets, which have their own shape, columns and splits.
-    known = name if spec is not None else None
-    identity = json.dumps([VERSION, known, resolution, _identity(place)], separators=(",", ":"))
+    identity = json.dumps([store.VERSION, spec and name, resolution, _identity(place)], separators=(",", ":"))
     stem = name.removeprefix(PREFIX) if isinstance(place, Reference) or spec else Path(name).resolve().name
     slug = re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-")[:40].lower() or "data"
     return Request(name, spec, place, resolution, f"{slug}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}")

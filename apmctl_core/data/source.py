@@ -11,6 +11,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from apmctl_core.errors import DataError
+
 Payload = bytes | Path | np.ndarray
 """An image not decoded yet: a file's bytes, a file, or pixels uint8 (H, W) or (H, W, 3)."""
 
@@ -50,6 +52,28 @@ class Source:
 def in_batches(items: Sequence[Payload], size: int = 256) -> Callable[[], Iterator[Sequence[Payload]]]:
     """The `batches` of items that are all at hand."""
     return lambda: (items[start : start + size] for start in range(0, len(items), size))
+
+
+def joined(*parts: Rows) -> Rows:
+    """The images of all parts, in one pass that fails where a part has not as many images as labels."""
+    starts = np.cumsum([0, *map(len, parts)])
+
+    def batches() -> Iterator[Sequence[Payload]]:
+        for part in parts:
+            left = len(part)
+            for batch in part.batches():
+                left -= len(batch)
+                if left < 0:
+                    break
+                yield batch
+            if left:
+                raise DataError(f"the data set changed while it was read ({part.where(0)})", "run the command again")
+
+    def where(i: int) -> str:
+        k = int(np.searchsorted(starts, i, side="right")) - 1
+        return parts[k].where(i - int(starts[k]))
+
+    return Rows(np.concatenate([part.labels for part in parts]), batches, where)
 
 
 @dataclass(frozen=True, order=True)
