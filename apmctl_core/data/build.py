@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from apmctl_core.data import cache
-from apmctl_core.data.decode import ColourFound, Decoded, Format, Undecodable, decode, in_order, look, workers
+from apmctl_core.data.decode import ColourFound, Format, Undecodable, decode, in_order, look, workers
 from apmctl_core.data.labels import Assembled
 from apmctl_core.data.source import DatasetSpec, Rows
 from apmctl_core.errors import DataError
@@ -22,25 +21,6 @@ from apmctl_core.storage.files import atomic_folder, require_space
 _LOOK_AT = 256  # images that decide whether a set is grey
 _TASK = 64  # images that one thread decodes at a time
 _MAX_IMAGE_BYTES = 64 << 20
-
-
-@dataclass
-class _Tally:
-    """Counts so far; progress is reported every hundredth of `total`."""
-
-    total: int
-    done: int = 0
-    grey: int = 0
-    resized: int = 0
-    reported: int = 0
-
-    def add(self, batch: Decoded, emit: Emit) -> None:
-        self.done += len(batch.images)
-        self.grey += batch.grey
-        self.resized += batch.resized
-        if self.done - self.reported >= max(1000, self.total // 100) or self.done == self.total:
-            self.reported = self.done
-            emit(Progress(stage="data", done=self.done, total=self.total, unit="images"))
 
 
 def choose_format(rows: Rows, spec: DatasetSpec | None, resolution: int | None) -> Format:
@@ -67,24 +47,35 @@ def choose_format(rows: Rows, spec: DatasetSpec | None, resolution: int | None) 
     return fmt
 
 
-def _write_images(data: Assembled, fmt: Format, folder: Path, emit: Emit) -> tuple[dict[str, cache.Entry], _Tally]:
-    counts = np.bincount(data.is_test, minlength=2)
-    tally = _Tally(len(data.rows))
+def _write_images(data: Assembled, fmt: Format, folder: Path, emit: Emit) -> dict[str, cache.Entry]:
+    total = len(data.rows)
+    done = reported = grey = resized = 0
+    counts = np.bincount(data.is_test, minlength=2).tolist()
     tasks = (batch[i : i + _TASK] for batch in data.rows.batches() for i in range(0, len(batch), _TASK))
     with (
-        cache.ArrayWriter(folder / "train_images.npy", (int(counts[0]), *fmt.shape), "uint8") as train,
-        cache.ArrayWriter(folder / "test_images.npy", (int(counts[1]), *fmt.shape), "uint8") as test,
+        cache.ArrayWriter(folder / "train_images.npy", (counts[0], *fmt.shape), "uint8") as train,
+        cache.ArrayWriter(folder / "test_images.npy", (counts[1], *fmt.shape), "uint8") as test,
         warnings.catch_warnings(action="ignore"),  # Pillow's; what matters is raised or noted
     ):
         try:
             for batch in in_order(lambda payloads: decode(payloads, fmt), tasks, workers()):
-                is_test = data.is_test[tally.done : tally.done + len(batch.images)]
+                is_test = data.is_test[done : done + len(batch.images)]
                 train.append(batch.images[~is_test])
                 test.append(batch.images[is_test])
-                tally.add(batch, emit)
+                done, grey, resized = done + len(batch.images), grey + batch.grey, resized + batch.resized
+                if done - reported >= max(1000, total // 100) or done == total:
+                    reported = done
+                    emit(Progress(stage="data", done=done, total=total, unit="images"))
         except Undecodable as e:
-            raise e.error(data.rows.where(tally.done + e.index)) from e
-        return {"train_images": train.finish(), "test_images": test.finish()}, tally
+            raise e.error(data.rows.where(done + e.index)) from e
+        arrays = {"train_images": train.finish(), "test_images": test.finish()}
+    for count, changed in (
+        (grey, "grey-scale image{} converted to RGB"),
+        (resized, f"image{{}} scaled and cropped to {fmt.width}x{fmt.height}"),
+    ):
+        if count:
+            emit(Note(text=f"{count:,} {changed.format(' was' if count == 1 else 's were')}"))
+    return arrays
 
 
 def _write_labels(data: Assembled, folder: Path) -> dict[str, cache.Entry]:
@@ -96,13 +87,6 @@ def _write_labels(data: Assembled, folder: Path) -> dict[str, cache.Entry]:
     return entries
 
 
-def _report(tally: _Tally, fmt: Format, emit: Emit) -> None:
-    scaled = f"scaled and cropped to {fmt.width}x{fmt.height}"
-    for count, kind, change in ((tally.grey, "grey-scale image", "converted to RGB"), (tally.resized, "image", scaled)):
-        if count:
-            emit(Note(text=f"{count:,} {kind}{' was' if count == 1 else 's were'} {change}"))
-
-
 def build(data: Assembled, fmt: Format, folder: Path, about: dict[str, Any], emit: Emit) -> None:
     """Decode every image of `data` into `folder`, which appears when it is complete; call it with its lock held.
 
@@ -112,10 +96,9 @@ def build(data: Assembled, fmt: Format, folder: Path, about: dict[str, Any], emi
     require_space(folder.parent, len(data.rows) * (math.prod(fmt.shape) + 8) + (1 << 20))
     with atomic_folder(folder) as temporary:
         try:
-            arrays, tally = _write_images(data, fmt, temporary, emit)
+            arrays = _write_images(data, fmt, temporary, emit)
         except ColourFound:
             emit(Note(text="the first images are grey but not all: decoding as RGB"))
             fmt = Format(3, fmt.height, fmt.width, fmt.fit)
-            arrays, tally = _write_images(data, fmt, temporary, emit)
-        _report(tally, fmt, emit)
+            arrays = _write_images(data, fmt, temporary, emit)
         cache.write_meta(temporary, data.classes, arrays | _write_labels(data, temporary), about)
