@@ -102,17 +102,12 @@ def _identity(place: Reference | Listing | None) -> Any:
     return ["package"]
 
 
-def _folder(cache: Path, request: Request) -> Path:
-    return cache / "data" / request.key
-
-
 def find_cached(name: str, cache: Path, *, path: Path | None = None, resolution: int | None = None) -> Dataset | None:
     """The data set if it is in the cache and sound, else None; decodes nothing, asks no network, needs no torch.
 
     Arguments and errors as in `load`.
     """
-    request = parse(name, path, resolution)
-    return store.read(_folder(cache, request), name)
+    return store.read(cache / "data" / parse(name, path, resolution).key, name)
 
 
 def find_fingerprint(fingerprint: str, cache: Path, *, name: str = "") -> Dataset | None:
@@ -181,7 +176,7 @@ def load(
     ConfigError for arguments that do not go together, StoreError for a cache that cannot be written.
     """
     request = parse(name, path, resolution)
-    folder = _folder(cache, request)
+    folder = cache / "data" / request.key
     dataset = store.read(folder, name)
     if dataset is None:
         with hold(folder.parent, folder.name, f"decoding {name}", emit=emit):

@@ -242,3 +242,13 @@ def _size(count: float) -> str:
             return f"{count:.0f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def user_store() -> Path:
+    """The folder of the user's store: the one that the environment names, else one in the user's data."""
+    named = os.environ.get("APMCTL_HOME")
+    if named:
+        return Path(named).expanduser()
+    import platformdirs
+
+    return platformdirs.user_data_path("apmctl", appauthor=False)

@@ -89,8 +89,8 @@ def hold(
                     _sweep(path)
                     write_bytes(_note(path), msgspec.json.encode(_self(name)))
                     break
-            if attempt == 0 and not (owner and owner.alive):
-                time.sleep(POLL_S)  # who has just taken it is about to write a note, who sweeps it leaves at once
+            if not (owner and owner.alive) and (attempt == 0 or announced):
+                time.sleep(POLL_S)  # a moment without a valid note: its holder has just taken it, or is leaving
                 continue
             holder = str(owner or "another process")
             advice = f"; if that process is dead, delete {_note(path)}" if owner and owner.foreign else ""

@@ -16,7 +16,9 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
 
 from apmctl_core.errors import ArtifactError, NumericsError
 from apmctl_core.storage.files import DAMAGED_HINT, atomic, open_regular
@@ -36,6 +38,7 @@ _DTYPES = {
 }  # fmt: skip
 _NAMES = {f"torch.{dtype}": name for name, (dtype, _) in _DTYPES.items()}
 
+_Size = Annotated[int, msgspec.Meta(ge=0, lt=1 << 48)]
 Dims = tuple["int | str", ...]  # a name like "M" stands for a size that must be the same wherever it appears
 
 
@@ -45,6 +48,12 @@ class Layout:
 
     dtype: str | tuple[str, ...]
     shape: Dims
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    dtype: str
+    shape: Annotated[tuple[_Size, ...], msgspec.Meta(max_length=8)]
+    data_offsets: tuple[_Size, _Size]
 
 
 @dataclass(frozen=True)
@@ -181,15 +190,16 @@ def read_header(path: Path) -> Header:
     metadata = values.pop(_METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise _damaged(path, "its metadata is not text")
-    tensors = {name: _layout(entry, name, path) for name, entry in values.items()}
+    entries = {name: _entry(value, name, path) for name, value in values.items()}
     position = 0
-    for begin, end in sorted(entry["data_offsets"] for entry in values.values()):
+    for begin, end in sorted(entry.data_offsets for entry in entries.values()):
         if begin != position:
             raise _damaged(path, "its tensors overlap or leave a gap")
         position = end
     if position != size - 8 - length:
         raise _damaged(path, "it is not as long as its header says")
-    return Header(tensors, metadata, {name: 8 + length + entry["data_offsets"][0] for name, entry in values.items()})
+    tensors = {name: Layout(entry.dtype, entry.shape) for name, entry in entries.items()}
+    return Header(tensors, metadata, {name: 8 + length + entry.data_offsets[0] for name, entry in entries.items()})
 
 
 def check_layout(header: Header, expected: Mapping[str, Layout], path: Path) -> dict[str, int]:
@@ -224,34 +234,21 @@ def _dtype(layout: Layout) -> torch.dtype:
     return dtype
 
 
-def _are_sizes(value: Any, most: int) -> bool:
-    return isinstance(value, list) and len(value) <= most and all(type(n) is int and 0 <= n < 2**48 for n in value)
-
-
-def _layout(entry: Any, name: str, path: Path) -> Layout:
-    ok = (
-        isinstance(entry, dict)
-        and sorted(entry) == ["data_offsets", "dtype", "shape"]
-        and isinstance(entry["dtype"], str)
-        and entry["dtype"] in _DTYPES
-        and _are_sizes(entry["shape"], 8)
-        and _are_sizes(entry["data_offsets"], 2)
-        and len(entry["data_offsets"]) == 2
-    )
-    if not ok:
-        raise _damaged(path, f"the entry of {name[:100]!r} is not dtype, shape and offsets")
-    begin, end = entry["data_offsets"]
-    if math.prod(entry["shape"]) * _DTYPES[entry["dtype"]][1] != end - begin:
+def _entry(value: Any, name: str, path: Path) -> _Entry:
+    try:
+        entry = msgspec.convert(value, _Entry)
+        size = _DTYPES[entry.dtype][1]
+    except (msgspec.ValidationError, KeyError) as e:
+        raise _damaged(path, f"the entry of {name[:100]!r} is not dtype, shape and offsets") from e
+    begin, end = entry.data_offsets
+    if math.prod(entry.shape) * size != end - begin:
         raise _damaged(path, f"the offsets of {name[:100]!r} do not fit its shape")
-    return Layout(entry["dtype"], tuple(entry["shape"]))
+    return entry
 
 
 def _fits(shape: Dims, want: Dims, sizes: dict[str, int]) -> bool:
     if len(shape) != len(want):
         return False
-    for n, w in zip(shape, want, strict=True):
-        assert isinstance(n, int)
-        size = sizes.setdefault(w, n) if isinstance(w, str) else w
-        if n != size or n == 0:
-            return False
-    return True
+    return all(
+        n and n == (sizes.setdefault(w, int(n)) if isinstance(w, str) else w) for n, w in zip(shape, want, strict=True)
+    )
