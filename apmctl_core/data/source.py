@@ -12,11 +12,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from apmctl_core.errors import DataError
+from apmctl_core.registry import Registry
 
 Payload = bytes | Path | np.ndarray
 """An image not decoded yet: a file's bytes, a file, or pixels uint8 (H, W) or (H, W, 3)."""
 
-KNOWN: dict[str, DatasetSpec] = {}
+KNOWN: Registry[DatasetSpec] = Registry("data.dataset")
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +132,4 @@ class DatasetSpec:
 
 def register(spec: DatasetSpec) -> DatasetSpec:
     """Make a data set known by its name. Raises ValueError for a name that is taken."""
-    if spec.name in KNOWN:
-        raise ValueError(f"data set {spec.name!r} is already registered")
-    KNOWN[spec.name] = spec
-    return spec
+    return KNOWN.add(spec.name, spec)
