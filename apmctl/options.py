@@ -130,7 +130,7 @@ def store_root(given: Path | None) -> Path:
     """The store that was given, else the one of this user."""
     if given is not None:
         return given.expanduser()
-    from apmctl_core.storage.home import user_store
+    from apmctl_core.storage.files import user_store
 
     return user_store()
 

@@ -20,7 +20,7 @@ from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Event, Note
 from apmctl_core.hub.find import find
-from apmctl_core.storage.home import user_store
+from apmctl_core.storage.files import user_store
 from apmctl_core.values import DistilledSet
 
 _LOG = logging.getLogger("apmctl")

@@ -17,7 +17,7 @@ from apmctl_core.errors import ArtifactError, NumericsError
 from apmctl_core.events import Emit, Note, silent
 from apmctl_core.storage import strict_json
 from apmctl_core.storage.files import make_folder, remove_tree
-from apmctl_core.storage.header import read_header
+from apmctl_core.storage.tensors import read_header
 
 if TYPE_CHECKING:
     from torch import Tensor

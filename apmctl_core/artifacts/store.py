@@ -56,7 +56,7 @@ class Store:
                 path = path.expanduser()
             return open_artifact(path, kind)
         entries = self._entries()
-        if not _matching(ref, entries) and files.is_file(path / manifests.FILE_NAME):
+        if not _matching(ref, entries) and files.regular_size(path / manifests.FILE_NAME) is not None:
             return open_artifact(path, kind)
         entry = _resolve(ref, entries, kind)
         if not entry.finished:

@@ -127,7 +127,7 @@ class Workspace(States):
         entries = {}
         for path in sorted(self.path.iterdir()):
             if KINDS[self.kind].has(path.name):
-                files.sync_file(path)
+                files.sync(path)
                 entries[path.name] = FileEntry(files.sha256_of(path), path.stat().st_size)
         return entries
 
@@ -143,10 +143,10 @@ class Workspace(States):
         for path in self._folder.iterdir():
             if path.name not in manifest.files and path.name != manifests.FILE_NAME:
                 files.remove_tree(path)
-        files.sync_folder(self._folder)
+        files.sync(self._folder)
         with files.disk_errors(target):
             self._folder.rename(target)
-        files.sync_folder(target.parent)
+        files.sync(target.parent)
         return Artifact(target, manifest)
 
     # --- entering and leaving, under the lock

@@ -5,8 +5,8 @@
 
 from apmctl_core.data.dataset import Dataset, Split, release
 from apmctl_core.data.loading import find_cached, find_fingerprint, load
-from apmctl_core.data.sampling import stratified_sample
-from apmctl_core.data.spec import KNOWN, DatasetSpec
+from apmctl_core.data.sampling import require_images, stratified_sample
+from apmctl_core.data.source import KNOWN, DatasetSpec
 
 __all__ = [
     "KNOWN",
@@ -17,5 +17,6 @@ __all__ = [
     "find_fingerprint",
     "load",
     "release",
+    "require_images",
     "stratified_sample",
 ]

@@ -12,25 +12,33 @@ import json
 import math
 import os
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from apmctl_core.data.dataset import Dataset, Split
-from apmctl_core.storage.files import disk_errors, store_error, write_bytes
+from apmctl_core.errors import ArtifactError
+from apmctl_core.storage.files import disk_errors, read_bounded, store_error, write_bytes
 
 VERSION: Final = 1
 ARRAYS: Final = ("train_images", "train_labels", "test_images", "test_labels")
 _MAX_META_BYTES: Final = 64 << 20
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True):
     """What is recorded of one array: dtype, shape, and the sha256 of its elements in C order."""
 
     dtype: str
     shape: tuple[int, ...]
     sha256: str
+
+
+class _Meta(msgspec.Struct):
+    version: int
+    fingerprint: str
+    classes: tuple[str, ...]
+    arrays: dict[str, Entry]
 
 
 class ArrayWriter:
@@ -39,7 +47,6 @@ class ArrayWriter:
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: str) -> None:
         self._path, self._shape, self._dtype = path, shape, np.dtype(dtype).newbyteorder("<")
         self._hash = hashlib.sha256()
-        self._rows = 0
         with disk_errors(path):
             self._file = path.open("wb")
             header = {"descr": self._dtype.str, "fortran_order": False, "shape": shape}
@@ -47,36 +54,29 @@ class ArrayWriter:
 
     def append(self, block: np.ndarray) -> None:
         """Write `block` (n, *shape[1:]) behind the blocks before it. Raises StoreError if the disk refuses."""
-        data = np.ascontiguousarray(block, dtype=self._dtype)
-        if data.shape[1:] != self._shape[1:]:
-            raise ValueError(f"a block of shape {data.shape} does not fit into {self._shape}")
-        view = data.reshape(-1).view(np.uint8).data
-        self._hash.update(view)
-        self._rows += len(data)
+        data = np.ascontiguousarray(block, dtype=self._dtype).reshape(-1).view(np.uint8).data
+        self._hash.update(data)
         with disk_errors(self._path):
-            self._file.write(view)
+            self._file.write(data)
 
     def finish(self) -> Entry:
         """Flush to the disk and describe what was written."""
-        if self._rows != self._shape[0]:
-            raise ValueError(f"{self._path.name}: {self._rows} rows were written, {self._shape[0]} were announced")
         with disk_errors(self._path):
             self._file.flush()
             os.fsync(self._file.fileno())
-            self._file.close()
         return Entry(self._dtype.str, self._shape, self._hash.hexdigest())
 
     def __enter__(self) -> ArrayWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         with contextlib.suppress(OSError):  # the error that matters was raised by append or finish
             self._file.close()
 
 
 def fingerprint(classes: tuple[str, ...], arrays: dict[str, Entry]) -> str:
     """sha256 (hex) over class names and the dtype, shape and content of the four arrays."""
-    content = {"classes": list(classes), "arrays": {name: list(arrays[name]) for name in ARRAYS}}
+    content = {"classes": list(classes), "arrays": {name: msgspec.structs.astuple(arrays[name]) for name in ARRAYS}}
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -86,17 +86,10 @@ def write_meta(folder: Path, classes: tuple[str, ...], arrays: dict[str, Entry],
         "version": VERSION,
         "fingerprint": fingerprint(classes, arrays),
         "classes": list(classes),
-        "arrays": {name: entry._asdict() for name, entry in arrays.items()},
+        "arrays": {name: msgspec.structs.asdict(entry) for name, entry in arrays.items()},
         "about": about,
     }
     write_bytes(folder / "meta.json", json.dumps(meta, indent=1).encode())
-
-
-def _entries(meta: dict[str, Any]) -> dict[str, Entry]:
-    return {
-        name: Entry(str(item["dtype"]), tuple(int(n) for n in item["shape"]), str(item["sha256"]))
-        for name, item in meta["arrays"].items()
-    }
 
 
 def _map(path: Path, entry: Entry) -> np.ndarray:
@@ -124,23 +117,18 @@ def read(folder: Path, name: str) -> Dataset | None:
     Checks sizes, shapes, types and that meta.json agrees with its fingerprint, but reads no image.
     Raises StoreError if the folder may not be read.
     """
-    path = folder / "meta.json"
     try:
-        if path.stat().st_size > _MAX_META_BYTES:
+        meta = msgspec.json.decode(read_bounded(folder / "meta.json", _MAX_META_BYTES), type=_Meta)
+        if meta.version != VERSION or meta.fingerprint != fingerprint(meta.classes, meta.arrays):
             return None
-        meta = json.loads(path.read_text(encoding="utf-8"))
-        classes, arrays = tuple(str(c) for c in meta["classes"]), _entries(meta)
-        if meta["version"] != VERSION or meta["fingerprint"] != fingerprint(classes, arrays):
+        if not _consistent(meta.classes, meta.arrays):
             return None
-        if not _consistent(classes, arrays):
-            return None
-        maps = {key: _map(folder / f"{key}.npy", arrays[key]) for key in ARRAYS}
-        top = max(int(maps["train_labels"].max()), int(maps["test_labels"].max(initial=0)))
-        if top >= len(classes) or min(int(maps[k].min(initial=0)) for k in ("train_labels", "test_labels")) < 0:
+        maps = [_map(folder / f"{key}.npy", meta.arrays[key]) for key in ARRAYS]
+        train, test = Split(*maps[:2]), Split(*maps[2:])
+        if any(len(s) and not 0 <= s.labels.min() <= s.labels.max() < len(meta.classes) for s in (train, test)):
             return None
     except PermissionError as error:
         raise store_error(error, folder, "read") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, EOFError):
+    except (ArtifactError, msgspec.MsgspecError, OSError, ValueError, KeyError, TypeError, RecursionError, EOFError):
         return None
-    train = Split(maps["train_images"], maps["train_labels"])
-    return Dataset(name, classes, train, Split(maps["test_images"], maps["test_labels"]), str(meta["fingerprint"]))
+    return Dataset(name, meta.classes, train, test, meta.fingerprint)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from apmctl_core.data.rows import Payload
-from apmctl_core.data.spec import DatasetSpec
+from apmctl_core.data.source import DatasetSpec, Payload
 from apmctl_core.errors import DataError
 
 if TYPE_CHECKING:
@@ -49,9 +48,10 @@ def _is_image(field: pa.Field, feature: dict[str, Any]) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _pick(what: str, named: Sequence[str], typed: Sequence[str], schema: pa.Schema) -> str:
-    """The one column by name, else the one by type."""
-    for names in (named, typed):
+def _pick(what: str, choices: Sequence[Sequence[str]], among: Sequence[str], schema: pa.Schema) -> str:
+    """The one column of the first of `choices` that names any."""
+    for choice in choices:
+        names = [name for name in choice if name in among]
         if len(names) == 1:
             return names[0]
         if names:
@@ -76,14 +76,9 @@ def detect(schema: pa.Schema, spec: DatasetSpec | None) -> Columns:
     hf = _features(schema)
     images = [f.name for f in schema if _is_image(f, hf.get(f.name, {}))]
     class_labels = [name for name in schema.names if hf.get(name, {}).get("_type") == "ClassLabel"]
-    if spec is not None and spec.image_column in images:
-        image = spec.image_column
-    else:
-        image = _pick("image", [n for n in _IMAGE if n in images], images, schema)
-    if spec is not None and spec.label_column in schema.names:
-        label = spec.label_column
-    else:
-        label = _pick("label", [n for n in _LABEL if n in schema.names], class_labels, schema)
+    known = ([spec.image_column], [spec.label_column]) if spec is not None else ([], [])
+    image = _pick("image", [known[0], _IMAGE, images], images, schema)
+    label = _pick("label", [known[1], _LABEL, class_labels], schema.names, schema)
     return Columns(image, label, _names(hf.get(label, {})))
 
 
@@ -110,36 +105,28 @@ def _payload(row: dict[str, Any], folder: Path | None) -> Payload:
 def label_values(
     columns: Sequence[pa.ChunkedArray], name: str, names: tuple[str, ...] | None
 ) -> tuple[list[np.ndarray], tuple[str, ...] | None]:
-    """The labels of each split as int64 (N,), a missing one as -1, and the class names that they index.
+    """The labels of each file or split as int64 (N,), a missing one as -1, and the class names that they index.
 
-    Text becomes the index of its sorted distinct values. Raises DataError if the column has neither integers nor text.
+    Text becomes the index of its sorted distinct values. Raises DataError if the columns have neither integers nor
+    text, or some the one and some the other.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     columns = [c.cast(c.type.value_type) if pa.types.is_dictionary(c.type) else c for c in columns]
-    if any(pa.types.is_string(c.type) or pa.types.is_large_string(c.type) for c in columns):
+    is_text = [pa.types.is_string(c.type) or pa.types.is_large_string(c.type) for c in columns]
+    if any(is_text) and not all(is_text):
+        types = ", ".join(sorted({str(c.type) for c in columns}))
+        raise DataError(f"the label column has different types in different files: {types}", "make them the same")
+    if all(is_text):
         texts = [c.cast(pa.large_string()) for c in columns]
         names = tuple(sorted({v for c in texts for v in pc.unique(c).to_pylist() if v is not None}))
-        value_set = pa.array(names, pa.large_string())
-        columns = [pc.index_in(c, value_set=value_set) for c in texts]
+        columns = [pc.index_in(c, value_set=pa.array(names, pa.large_string())) for c in texts]
     elif any(not (pa.types.is_integer(c.type) or pa.types.is_boolean(c.type)) for c in columns):
         raise DataError(
             f"the label column '{name}' has values of type {columns[0].type}", "labels are whole numbers or text"
         )
     try:
-        arrays = [c.cast(pa.int64()).fill_null(-1).to_numpy() for c in columns]
+        return [np.asarray(c.cast(pa.int64()).fill_null(-1)) for c in columns], names
     except pa.ArrowInvalid as error:
         raise DataError(f"the label column '{name}' has numbers beyond 64 bits", "number the classes from 0") from error
-    return [np.asarray(array).astype(np.int64) for array in arrays], names
-
-
-def concat(chunks: Iterable[pa.ChunkedArray]) -> pa.ChunkedArray:
-    """One column of the parts that several files or batches have of it."""
-    import pyarrow as pa
-
-    arrays = [chunk for column in chunks for chunk in column.chunks]
-    if len({a.type for a in arrays}) > 1:
-        types = ", ".join(sorted({str(a.type) for a in arrays}))
-        raise DataError(f"the label column has different types in different files: {types}", "make them the same")
-    return pa.chunked_array(arrays) if arrays else pa.chunked_array([], pa.int64())

@@ -13,13 +13,13 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
-from apmctl_core.data.rows import Payload
+from apmctl_core.data.source import Payload
 from apmctl_core.errors import DataError
 
 if TYPE_CHECKING:
@@ -68,11 +68,10 @@ class Format:
         return self.channels, self.height, self.width
 
 
-@dataclass(frozen=True)
-class Decoded:
+class Decoded(NamedTuple):
     """A batch uint8 (N, C, H, W), and how many of its images were grey in a colour set, or of another size."""
 
-    images: np.ndarray = field(repr=False)
+    images: np.ndarray
     grey: int
     resized: int
 
@@ -169,7 +168,8 @@ def decode(payloads: Sequence[Payload], fmt: Format) -> Decoded:
         except ColourFound:
             raise
         except Undecodable as error:
-            raise Undecodable(i, error.reason, error.hint) from None
+            error.index = i
+            raise
         except Exception as error:  # bytes of strangers: Pillow's plugins raise whatever their parsers do
             raise Undecodable(i, *_reason(error)) from error
     return Decoded(images, grey, resized)
@@ -210,5 +210,4 @@ def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterat
             while pending:
                 yield pending.popleft().result()
         finally:
-            for future in pending:
-                future.cancel()
+            pool.shutdown(wait=False, cancel_futures=True)

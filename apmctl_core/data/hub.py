@@ -6,15 +6,14 @@ minute before it says that there is no network.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from apmctl_core.data.columns import Columns, concat, detect, label_values, payloads
-from apmctl_core.data.rows import Payload, Rows, Source
-from apmctl_core.data.spec import DatasetSpec
+from apmctl_core.data.columns import detect, label_values, payloads
+from apmctl_core.data.source import DatasetSpec, Payload, Rows, Source
 from apmctl_core.errors import DataError, NetworkError
 from apmctl_core.events import Emit, Note
 from apmctl_core.network import clients
@@ -73,25 +72,21 @@ def choose_splits(names: list[str], spec: DatasetSpec | None) -> tuple[str, list
     return train, [name for name in order if name in names and name != train]
 
 
-def _column(split: Any, name: str) -> Any:
-    tables = split.select_columns([name]).with_format("arrow").iter(batch_size=10_000)
-    return concat(table.column(name) for table in tables)
+def _batches(column: Any, folder: Path) -> Iterator[list[Payload]]:
+    for table in column.iter(batch_size=_BATCH):
+        for chunk in table.column(0).chunks:
+            yield payloads(chunk, folder)
 
 
-def _batches(split: Any, name: str, folder: Path) -> Callable[[], Iterator[list[Payload]]]:
-    def batches() -> Iterator[list[Payload]]:
-        for table in split.select_columns([name]).with_format("arrow").iter(batch_size=_BATCH):
-            for chunk in table.column(name).chunks:
-                yield payloads(chunk, folder)
-
-    return batches
-
-
-def _rows(split: Any, labels: np.ndarray, columns: Columns, what: str) -> Rows:
+def _rows(split: Any, labels: np.ndarray, column: str, what: str) -> Rows:
     import datasets
 
-    folder = Path(datasets.config.HF_CACHE_HOME)
-    return Rows(labels, _batches(split, columns.image, folder), lambda i: f"image {i} of {what}")
+    images, folder = _column(split, column), Path(datasets.config.HF_CACHE_HOME)
+    return Rows(labels, lambda: _batches(images, folder), lambda i: f"image {i} of {what}")
+
+
+def _column(split: Any, name: str) -> Any:
+    return split.select_columns([name]).with_format("arrow")
 
 
 def open_hub(hub: Reference, spec: DatasetSpec | None, emit: Emit) -> Source:
@@ -105,9 +100,10 @@ def open_hub(hub: Reference, spec: DatasetSpec | None, emit: Emit) -> Source:
     columns = detect(loaded[train].features.arrow_schema, spec)
     tests = [name for name in tests if {columns.image, columns.label} <= set(loaded[name].column_names)]
     splits = [train, *tests]
-    values, names = label_values([_column(loaded[s], columns.label) for s in splits], columns.label, columns.names)
+    labels = [_column(loaded[name], columns.label)[:].column(0) for name in splits]
+    values, names = label_values(labels, columns.label, columns.names)
     rows = [
-        _rows(loaded[s], labels, columns, f"split '{s}' of {hub.repo}")
-        for s, labels in zip(splits, values, strict=True)
+        _rows(loaded[name], v, columns.image, f"split '{name}' of {hub.repo}")
+        for name, v in zip(splits, values, strict=True)
     ]
     return Source(rows[0], tuple(rows[1:]), names, f"Hub {hub.repo}@{revision or 'cache'}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from apmctl_core.data.rows import Rows, Source
+from apmctl_core.data.source import Rows, Source, joined
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Note
 
@@ -15,29 +15,14 @@ MAX_CLASSES = 100_000
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """Rows with their final labels int64 (N,), and which of them belong to the test split, bool (N,)."""
+class Assembled:
+    """All images of a source with the classes decided: `labels` int64 (N,) in 0..K-1, `is_test` bool (N,)."""
 
+    classes: tuple[str, ...]
     rows: Rows
     labels: np.ndarray
     is_test: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class Assembled:
-    """A source with its classes decided, every row with its label and its split."""
-
-    classes: tuple[str, ...]
-    parts: tuple[Part, ...]
     origin: str
-
-    def count(self, *, test: bool) -> int:
-        """How many images the test or the training split has."""
-        return sum(int(np.count_nonzero(part.is_test == test)) for part in self.parts)
-
-    def labels(self, *, test: bool) -> np.ndarray:
-        """The labels int64 (N,) of a split, in the order in which its images come."""
-        return np.concatenate([part.labels[part.is_test == test] for part in self.parts])
 
 
 def assemble(source: Source, emit: Emit) -> Assembled:
@@ -47,20 +32,20 @@ def assemble(source: Source, emit: Emit) -> Assembled:
     """
     values = _present(source.train, source.names)
     classes = tuple(source.names[v] if source.names else str(v) for v in values)
-    train = _codes(source.train, values)
     test = next((rows for rows in source.tests if len(rows) and rows.labels.min() >= 0), None)
+    if test is not None:
+        _check_classes(test, values, source.names)
+    rows = joined(source.train, *([test] if test else []))
+    labels = np.searchsorted(values, rows.labels).astype(np.int64)
     if test is None:
         if source.tests:
             emit(Note(text="the test split has no labels: testing on a fixed fifth of the training images"))
-        return Assembled(classes, (Part(source.train, train, held_out(train, classes)),), source.origin)
-    parts = (
-        Part(source.train, train, np.zeros(len(train), dtype=bool)),
-        Part(test, _test_codes(test, values, source.names), np.ones(len(test), dtype=bool)),
-    )
-    missing = len(classes) - len(np.unique(parts[1].labels))
+        return Assembled(classes, rows, labels, held_out(labels, classes), source.origin)
+    is_test = np.arange(len(rows)) >= len(source.train)
+    missing = len(classes) - len(np.unique(labels[is_test]))
     if missing:
         emit(Note(text=f"{missing} of {len(classes)} classes have no test image", level="warning"))
-    return Assembled(classes, parts, source.origin)
+    return Assembled(classes, rows, labels, is_test, source.origin)
 
 
 def _present(rows: Rows, names: Sequence[str] | None) -> np.ndarray:
@@ -80,11 +65,7 @@ def _present(rows: Rows, names: Sequence[str] | None) -> np.ndarray:
     return values
 
 
-def _codes(rows: Rows, values: np.ndarray) -> np.ndarray:
-    return np.searchsorted(values, rows.labels).astype(np.int64)
-
-
-def _test_codes(rows: Rows, values: np.ndarray, names: Sequence[str] | None) -> np.ndarray:
+def _check_classes(rows: Rows, values: np.ndarray, names: Sequence[str] | None) -> None:
     known = np.isin(rows.labels, values)
     if not known.all():
         first = int(known.argmin())
@@ -94,7 +75,6 @@ def _test_codes(rows: Rows, values: np.ndarray, names: Sequence[str] | None) -> 
             f"{rows.where(first)} is of class '{label}', which has no training images",
             "the test split may only have classes of the training split",
         )
-    return _codes(rows, values)
 
 
 def _keys(count: int) -> np.ndarray:

@@ -1,26 +1,105 @@
-"""From a name to a data set: read from the cache, or decoded into it the first time."""
+"""From a name to a data set: what the user asks for, read from the cache, or decoded into it the first time."""
 
 from __future__ import annotations
 
+import difflib
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import apmctl_core.data.known  # noqa: F401  # registers the known data sets
 from apmctl_core.data import cache as store
-from apmctl_core.data import known  # noqa: F401  # registers the known data sets
 from apmctl_core.data.dataset import Dataset
 from apmctl_core.data.labels import Assembled, assemble
-from apmctl_core.data.listing import Listing
-from apmctl_core.data.request import Request, parse
-from apmctl_core.data.rows import Source
-from apmctl_core.errors import DataError
+from apmctl_core.data.source import KNOWN, DatasetSpec, Listing, Source
+from apmctl_core.data.walk import list_files
+from apmctl_core.errors import ConfigError, DataError
 from apmctl_core.events import Emit, Note, silent
 from apmctl_core.formats.registry import open_local
-from apmctl_core.network.references import Reference
+from apmctl_core.network import references
+from apmctl_core.network.references import PREFIX, Reference
 from apmctl_core.storage.files import sweep
 from apmctl_core.storage.locks import hold
 
+MAX_RESOLUTION = 4096
 
-def _folder(cache: Path, request: Request) -> Path:
-    return cache / "data" / request.key
+
+@dataclass(frozen=True)
+class Request:
+    """A checked request. `place` is the Hub, local files, or None for a data set that comes with a package.
+
+    `resolution` is the side of the square images that was asked for, None for the images' own; `key` names the folder
+    in the cache.
+    """
+
+    name: str
+    spec: DatasetSpec | None
+    place: Reference | Listing | None
+    resolution: int | None
+    key: str
+
+
+def parse(name: str, path: Path | None, resolution: int | None) -> Request:
+    """Check a name, list its files if it is local, and derive the cache key; reads no data and no network.
+
+    A known name wins over a folder of the same name (write ./name for that). Raises DataError for an unknown name or
+    a missing path, ConfigError for a `path` or `resolution` that makes no sense.
+    """
+    if resolution is not None and not 1 <= resolution <= MAX_RESOLUTION:
+        raise ConfigError(f"`data.resolution` must be between 1 and {MAX_RESOLUTION}, got {resolution}")
+    spec = KNOWN.get(name)
+    place = _place(name, spec, path)
+    if spec is not None and resolution is None:
+        resolution = spec.shape[1]
+    # The name matters only for known sets, which have their own shape, columns and splits.
+    identity = json.dumps([store.VERSION, spec and name, resolution, _identity(place)], separators=(",", ":"))
+    stem = name.removeprefix(PREFIX) if isinstance(place, Reference) or spec else Path(name).resolve().name
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-")[:40].lower() or "data"
+    return Request(name, spec, place, resolution, f"{slug}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}")
+
+
+def _place(name: str, spec: DatasetSpec | None, path: Path | None) -> Reference | Listing | None:
+    if spec is not None and spec.open is not None:
+        if path is not None:
+            raise ConfigError(f"`data_path` does not go with '{name}'", f"leave it out: {name} needs no files")
+        return None
+    if spec is None and not name.startswith(PREFIX):
+        if path is not None:
+            raise ConfigError("`data_path` does not go with a data set given as a path", "leave it out")
+        if not name or "\0" in name or not _is_path(name):
+            raise _unknown(name)
+        return list_files(Path(name))
+    try:
+        hub = references.parse(name) if spec is None else Reference(spec.hub or "")
+    except ConfigError as e:
+        raise DataError(f"'{name}' cannot name a Hub data set: {e.message}", "write hf:owner/name[@revision]") from e
+    return list_files(path) if path is not None else hub
+
+
+def _is_path(name: str) -> bool:
+    try:
+        return os.sep in name or name.startswith("~") or Path(name).exists()
+    except (OSError, ValueError):  # a name that no path can have
+        return False
+
+
+def _unknown(name: str) -> DataError:
+    """The error for a name that is neither known nor a path, with the nearest known one."""
+    close = difflib.get_close_matches(name.lower(), KNOWN, n=1)
+    known = f"known names are {', '.join(KNOWN)}; hf:owner/name or a folder also work"
+    return DataError(f"unknown data set '{name}'", f"did you mean '{close[0]}'? {known}" if close else known)
+
+
+def _identity(place: Reference | Listing | None) -> Any:
+    if isinstance(place, Reference):
+        return ["hub", place.repo, place.revision]
+    if isinstance(place, Listing):
+        return ["local", str(place.root), [[str(f.path), f.size, f.mtime_ns] for f in place.files]]
+    return ["package"]
 
 
 def find_cached(name: str, cache: Path, *, path: Path | None = None, resolution: int | None = None) -> Dataset | None:
@@ -28,8 +107,7 @@ def find_cached(name: str, cache: Path, *, path: Path | None = None, resolution:
 
     Arguments and errors as in `load`.
     """
-    request = parse(name, path, resolution)
-    return store.read(_folder(cache, request), name)
+    return store.read(cache / "data" / parse(name, path, resolution).key, name)
 
 
 def find_fingerprint(fingerprint: str, cache: Path, *, name: str = "") -> Dataset | None:
@@ -61,7 +139,7 @@ def _compare(request: Request, data: Assembled, emit: Emit) -> None:
     if spec is None:
         return
     full = (spec.num_classes, spec.train, spec.test)
-    counts = (len(data.classes), data.count(test=False), data.count(test=True))
+    counts = (len(data.classes), int((~data.is_test).sum()), int(data.is_test.sum()))
     if counts != full:
         text = "{:,} classes, {:,} training and {:,} test images"
         note = f"this copy of {request.name} has {text.format(*counts)}; the full set has {text.format(*full)}"
@@ -98,7 +176,7 @@ def load(
     ConfigError for arguments that do not go together, StoreError for a cache that cannot be written.
     """
     request = parse(name, path, resolution)
-    folder = _folder(cache, request)
+    folder = cache / "data" / request.key
     dataset = store.read(folder, name)
     if dataset is None:
         with hold(folder.parent, folder.name, f"decoding {name}", emit=emit):

@@ -1,6 +1,6 @@
 """The space that networks train in: mean/std or ZCA, both ways, fitted once per data set.
 
-Shape legend: B images, C channels, H x W pixels, D = C * H * W.
+Shape legend: N images of a data set, B of a batch, C channels, H x W pixels, D = C * H * W features.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ import torch
 from torch import Tensor
 
 from apmctl_core.data.dataset import Dataset, release
-from apmctl_core.data.spec import KNOWN
-from apmctl_core.data.zca import fit_zca
+from apmctl_core.data.source import KNOWN
 from apmctl_core.errors import ArtifactError, ConfigError, StoreError
 from apmctl_core.events import Emit, silent
 from apmctl_core.storage import tensors as io
 from apmctl_core.storage.files import sweep
-from apmctl_core.storage.header import Dims, Layout
 from apmctl_core.storage.locks import hold
+from apmctl_core.storage.tensors import Dims, Layout
 
-_STANDARD: dict[str, Dims] = {"mean": ("C",), "std": ("C",)}
-_ZCA: dict[str, Dims] = {"mean": ("D",), "matrix": ("D", "D"), "inverse": ("D", "D")}
-KINDS = {"standard": _STANDARD, "zca": _ZCA}
+KINDS: dict[str, dict[str, Dims]] = {
+    "standard": {"mean": ("C",), "std": ("C",)},
+    "zca": {"mean": ("D",), "matrix": ("D", "D"), "inverse": ("D", "D")},
+}
+EPS = 0.1
+MAX_MATRIX_BYTES = 1 << 30
+_CHUNK = 1024  # rows of a product: 1024 products of numbers in -128..127 add up exactly in float32 (2^24)
 
 
 def layouts(kind: str, shape: tuple[int, int, int]) -> dict[str, Layout]:
@@ -49,9 +52,8 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS or set(self.tensors) != set(KINDS[self.kind]):
-            raise ArtifactError(
-                f"preprocessing '{self.kind}' with tensors {', '.join(sorted(self.tensors))} is unknown"
-            )
+            names = ", ".join(sorted(self.tensors))
+            raise ArtifactError(f"preprocessing '{self.kind}' with tensors {names} is unknown")
         n = self.tensors["mean"].numel()
         for name, dims in KINDS[self.kind].items():
             tensor = self.tensors[name]
@@ -90,7 +92,7 @@ class Preprocessing:
         sha = hashlib.sha256(self.kind.encode())
         for name, tensor in sorted(self.tensors.items()):
             sha.update(f"\n{name} {list(tensor.shape)}\n".encode())
-            sha.update(tensor.detach().cpu().contiguous().numpy().reshape(-1).view(np.uint8).data)
+            sha.update(io.raw_bytes(tensor))
         return sha.hexdigest()
 
 
@@ -125,11 +127,56 @@ def _standard(dataset: Dataset) -> Preprocessing:
     return Preprocessing("standard", {"mean": mean, "std": std})
 
 
+def check_size(shape: tuple[int, int, int]) -> None:
+    """Raise ConfigError if the whitening matrix of images of this shape would take more than 1 GB."""
+    features = int(np.prod(shape))
+    if features * features * 4 > MAX_MATRIX_BYTES:
+        raise ConfigError(
+            f"ZCA of {shape[1]}x{shape[2]} images needs a matrix of {features * features * 4 / 1e9:.1f} GB",
+            "set `data.preprocessing` to standard, or a lower `data.resolution`",
+        )
+
+
+def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (D,) and covariance (D, D), float64, of uint8 images (N, C, H, W) scaled to [0, 1]; N at least 2.
+
+    The sums are those of whole numbers and exact, so that neither the order nor the number of threads matters; they
+    are made in pieces, and memory does not depend on N.
+    """
+    n, features = len(images), int(np.prod(images.shape[1:]))
+    total = np.zeros(features)
+    products = np.zeros((features, features))
+    for start in range(0, n, _CHUNK):
+        x = images[start : start + _CHUNK].reshape(-1, features).astype(np.float32) - np.float32(128)
+        total += x.sum(axis=0, dtype=np.float64)
+        products += x.T @ x
+        release(images)
+    products -= np.outer(total, total / n)
+    products /= (n - 1) * 255.0**2
+    return (total / n + 128) / 255, products
+
+
+def fit_zca(images: np.ndarray) -> Preprocessing:
+    """The ZCA transform of uint8 images (N, C, H, W) in [0, 1]: W = U (S + eps)^(-1/2) U^T with eps 0.1.
+
+    S and U are the eigenvalues and eigenvectors of the covariance of the training images; the inverse has the power
+    +1/2. Raises ConfigError if the matrix would exceed 1 GB.
+    """
+    c, h, w = images.shape[1:]
+    check_size((c, h, w))
+    mean, covariance = moments(images)
+    values, vectors = np.linalg.eigh(covariance)  # half the time of torch's on a CPU
+    root = np.sqrt(values.clip(min=0) + EPS)
+    both = ((vectors / root) @ vectors.T, (vectors * root) @ vectors.T)
+    matrix, inverse = (torch.from_numpy((0.5 * (m + m.T)).astype(np.float32)) for m in both)
+    return Preprocessing("zca", {"mean": torch.from_numpy(mean).float(), "matrix": matrix, "inverse": inverse})
+
+
 def fit(dataset: Dataset, kind: str, cache: Path, emit: Emit = silent) -> Preprocessing:
     """The preprocessing of a data set, "standard" or "zca", fitted on its training images; ZCA once per fingerprint.
 
     standard: the constants of a known set's `mean_std`, measured for all others.
-    zca: see `zca.fit_zca`; kept in `cache`, checked by its digest when it is read. Raises ConfigError for another kind
+    zca: see `fit_zca`; kept in `cache`, checked by its digest when it is read. Raises ConfigError for another kind
     or a ZCA beyond 1 GB, StoreError if the cache cannot be written.
     """
     if kind not in KINDS:
@@ -144,8 +191,7 @@ def fit(dataset: Dataset, kind: str, cache: Path, emit: Emit = silent) -> Prepro
             sweep(path.parent, path.stem)
             fitted = _stored(path, dataset)  # another process may have written it meanwhile
             if fitted is None:
-                zca = fit_zca(dataset.train.images)
-                fitted = Preprocessing(kind, {name: torch.from_numpy(getattr(zca, name)) for name in _ZCA})
+                fitted = fit_zca(dataset.train.images)
                 io.write(path, fitted.tensors, {"kind": kind, "digest": fitted.digest()})
     return fitted
 

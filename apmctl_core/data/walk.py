@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import apmctl_core.formats.readers  # noqa: F401  # registers the formats
-from apmctl_core.data.listing import File, Listing
-from apmctl_core.data.spec import KNOWN
+from apmctl_core.data.source import KNOWN, File, Listing
 from apmctl_core.errors import DataError
 from apmctl_core.formats.registry import formats
 

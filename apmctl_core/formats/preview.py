@@ -55,14 +55,12 @@ def _resize(images: Tensor) -> Tensor:
 
 def _sheet(rows: list[Tensor]) -> Tensor:
     """White (3, height, width) uint8 with the rows below each other, a gap around each tile."""
-    columns = max(1, *(len(row) for row in rows)) if rows else 1
-    h, w = rows[0].shape[2:]
-    sheet = torch.full((3, len(rows) * (h + _GAP) + _GAP, columns * (w + _GAP) + _GAP), 255, dtype=torch.uint8)
-    for r, row in enumerate(rows):
-        for c, image in enumerate(row):
-            top, left = _GAP + r * (h + _GAP), _GAP + c * (w + _GAP)
-            sheet[:, top : top + h, left : left + w] = image
-    return sheet
+    columns = max(map(len, rows))
+    tiles = torch.stack(
+        [functional.pad(row, (_GAP, 0, _GAP, 0, 0, 0, 0, columns - len(row)), value=255) for row in rows]
+    )
+    sheet = tiles.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
+    return functional.pad(sheet, (0, _GAP, 0, _GAP), value=255)
 
 
 def _short(name: str) -> str:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Note
+from apmctl_core.registry import Registry
 
 if TYPE_CHECKING:
-    from apmctl_core.data.listing import Listing
-    from apmctl_core.data.rows import Source
-    from apmctl_core.data.spec import DatasetSpec
+    from apmctl_core.data.source import DatasetSpec, Listing, Source
 
-FORMATS: dict[str, FileFormat] = {}
+FORMATS: Registry[FileFormat] = Registry("data.dataset")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +40,9 @@ class FileFormat:
         return bool(self.recognise(listing, spec) if self.recognise else listing.with_suffix(self.suffixes))
 
 
-def register(file_format: FileFormat) -> None:
+def register(file_format: FileFormat) -> FileFormat:
     """Make a format known. Raises ValueError for a name that is taken."""
-    if file_format.name in FORMATS:
-        raise ValueError(f"file format {file_format.name!r} is already registered")
-    FORMATS[file_format.name] = file_format
+    return FORMATS.add(file_format.name, file_format)
 
 
 def formats() -> list[FileFormat]:

@@ -26,7 +26,7 @@ from apmctl_core.storage.files import disk_errors
 FOLDER = "data"
 _SHARD_BYTES = 400 << 20  # of pixels
 _GROUP_BYTES = 8 << 20
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_CHANNELS = (1, 3, 4)  # of a picture: grey, RGB, RGBA
 
 
 def shard_names(artifact: Artifact, count: int) -> list[str]:
@@ -67,7 +67,7 @@ def write(artifact: Artifact, folder: Path) -> list[str]:
 def pixels(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Images of the set's space, (B, C, H, W), as uint8 pixels (B, C', H, W); C' is C, or 1 if no picture has C."""
     values = preprocessing.inverse(images).clamp(0, 1)
-    if values.shape[1] not in _MODES:
+    if values.shape[1] not in _CHANNELS:
         values = values.mean(1, keepdim=True)
     return (values * 255).round().to(torch.uint8)
 
@@ -94,9 +94,8 @@ def _batches(artifact: Artifact) -> Iterator[Any]:
 def _png(image: Tensor) -> bytes:
     from PIL import Image
 
-    mode = _MODES[image.shape[0]]
-    array = image[0].numpy() if mode == "L" else image.permute(1, 2, 0).contiguous().numpy()
-    return encode_png(Image.fromarray(array, mode=mode))
+    array = image[0] if len(image) == 1 else image.permute(1, 2, 0).contiguous()
+    return encode_png(Image.fromarray(array.numpy()))
 
 
 def _schema(artifact: Artifact) -> Any:
@@ -104,19 +103,14 @@ def _schema(artifact: Artifact) -> Any:
     import pyarrow as pa
 
     classes = list(artifact.manifest.classes)
-    named = {"names": classes, "_type": "ClassLabel"} if len(set(classes)) == len(classes) else _VALUE | _INT
-    features = {
-        "image": {"_type": "Image"},
-        "label": named,
-        "logits": {"feature": _VALUE | {"dtype": "float32"}, "length": len(classes), "_type": "Sequence"},
-    }
+    number = {"_type": "Value", "dtype": "int64"}
+    label = {"names": classes, "_type": "ClassLabel"} if len(set(classes)) == len(classes) else number
+    logit = {"_type": "Value", "dtype": "float32"}
+    logits = {"feature": logit, "length": len(classes), "_type": "Sequence"}
+    features = {"image": {"_type": "Image"}, "label": label, "logits": logits}
     fields = [
         pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
         pa.field("label", pa.int64()),
         pa.field("logits", pa.list_(pa.float32(), len(classes))),
     ]
     return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
-
-
-_VALUE = {"_type": "Value"}
-_INT = {"dtype": "int64"}

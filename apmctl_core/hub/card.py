@@ -15,7 +15,7 @@ from apmctl_core.artifacts.kinds.pools import teacher_paths
 from apmctl_core.artifacts.kinds.reports import ReportRow, percent
 from apmctl_core.artifacts.kinds.spaces import FILE as SPACE_FILE
 from apmctl_core.errors import ConfigError
-from apmctl_core.storage.header import read_header
+from apmctl_core.storage.tensors import read_header
 
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,49}")
 _LISTED = 50

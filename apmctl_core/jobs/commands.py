@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from apmctl_core import data as datasets
 from apmctl_core.artifacts import Artifact
 from apmctl_core.artifacts.kinds.reports import load_report
 from apmctl_core.config import Recipe, from_dict
-from apmctl_core.data import Dataset, stratified_sample
+from apmctl_core.data import Dataset, require_images
 from apmctl_core.errors import ArtifactError
 from apmctl_core.jobs.job import Located, Outcome, run
 from apmctl_core.jobs.pool import PoolJob
@@ -75,7 +73,7 @@ def set_job(
     teaching = pool_job(session, recipe, dataset)
     recipe, fingerprint = teaching.recipe, teaching.fingerprint
     if dataset is not None:
-        stratified_sample(dataset.train.labels, recipe.distill.ipc, np.random.default_rng(0), dataset.classes)
+        require_images(dataset.train.labels, recipe.distill.ipc, dataset.classes)
     given = session.find(pool, "pool") if pool else None
     if given is not None:
         check_pool(given, recipe, fingerprint or given.manifest.data["fingerprint"])

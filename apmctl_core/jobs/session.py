@@ -54,6 +54,6 @@ class Session:
         """The data set if it is at hand without a download or hours of decoding, else None."""
         name = config.dataset
         cached = datasets.find_cached(name, self.store.cache, path=self.data_path, resolution=config.resolution)
-        if cached is None and (name not in datasets.KNOWN or datasets.KNOWN[name].is_packaged):
+        if cached is None and (name not in datasets.KNOWN or datasets.KNOWN[name].open is not None):
             return self.load(config)
         return cached

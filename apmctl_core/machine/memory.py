@@ -13,14 +13,11 @@ from pathlib import Path
 
 import torch
 
-# What a container may use and uses, in the two versions of Linux' control groups, and its files' cache within.
+_CGROUP = Path("/sys/fs/cgroup")
+# What a container may use and uses, in the two versions of Linux' control groups.
 _GROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        "/sys/fs/cgroup/memory/memory.stat",
-    ),
+    (_CGROUP, "memory.max", "memory.current"),
+    (_CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
 )
 # How the allocators of the CPU and of oneDNN say that there is no more; CUDA's has a type of its own.
 _RAN_OUT = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "could not create a memory")
@@ -73,16 +70,13 @@ def free(device: torch.device) -> int:
 
 
 def _free_in_group() -> int:
-    found = sys.maxsize
-    for limit, usage, stat in _GROUPS:
+    least = sys.maxsize
+    for folder, limit, usage in _GROUPS:
         with contextlib.suppress(OSError, ValueError):  # no such version, or "max"
-            cached = sum(int(n) for key, n in map(str.split, _lines(stat)) if key == "inactive_file")
-            found = min(found, int(_lines(limit)[0]) - int(_lines(usage)[0]) + cached)
-    return max(0, found)
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines()
+            lines = (folder / "memory.stat").read_text().splitlines()
+            cached = sum(int(n) for key, n in map(str.split, lines) if key == "inactive_file")
+            least = min(least, int((folder / limit).read_text()) - int((folder / usage).read_text()) + cached)
+    return max(0, least)
 
 
 def keep_freed() -> None:
@@ -92,12 +86,10 @@ def keep_freed() -> None:
     time of a step. Nothing happens where the C library is not glibc.
     """
     m_trim_threshold, m_mmap_threshold = -1, -3
-    try:
+    with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(m_mmap_threshold, 1 << 30)
-    mallopt(m_trim_threshold, (1 << 31) - 1)
+        mallopt(m_mmap_threshold, 1 << 30)
+        mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
 def give_back(device: torch.device) -> None:

@@ -28,6 +28,8 @@ _CAUSES = {
     errno.ENOSPC: ("the disk is full", _RESUME),
     errno.EDQUOT: ("your quota is used up", _RESUME),
     errno.EFBIG: ("a file would be larger than allowed", "raise `ulimit -f`, then rerun the same command to resume"),
+    errno.ENOLCK: ("the file system has no locks", "choose another `store`"),
+    errno.ENOSYS: ("the file system has no locks", "choose another `store`"),
     errno.EROFS: ("the file system is read-only", "choose another `store`"),
     errno.EACCES: ("permission denied", _PERMISSIONS),
     errno.EPERM: ("permission denied", _PERMISSIONS),
@@ -84,12 +86,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     make_folder(temporary)
     try:
         yield temporary
-        sync_folder(temporary)
+        sync(temporary)
         with disk_errors(path):
             if path.exists():
                 path.rename(replaced)
             temporary.rename(path)
-        sync_folder(path.parent)
+        sync(path.parent)
     finally:
         for leftover in (temporary, replaced):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -121,8 +123,8 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
-def sync_folder(path: Path) -> None:
-    """Flush a folder's entries to the disk, where the system can. Raises StoreError."""
+def sync(path: Path) -> None:
+    """Flush a file's content, or a folder's entries where the system can, to the disk. Raises StoreError."""
     with disk_errors(path):
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -132,12 +134,6 @@ def sync_folder(path: Path) -> None:
                 raise
         finally:
             os.close(descriptor)
-
-
-def sync_file(path: Path) -> None:
-    """Flush a file's content to the disk. Raises StoreError."""
-    with disk_errors(path), path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
@@ -173,20 +169,12 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
 
 def regular_size(path: Path) -> int | None:
-    """The size of an ordinary file, or None where there is none (links are not followed)."""
+    """The size of an ordinary file at `path`, which may be any text a user typed, else None; follows no links."""
     try:
         status = path.lstat()
-    except OSError:
+    except (OSError, ValueError):
         return None
     return status.st_size if stat.S_ISREG(status.st_mode) else None
-
-
-def is_file(path: Path) -> bool:
-    """Whether an ordinary file is at `path`, which may be any text a user typed."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def is_folder(path: Path) -> bool:
@@ -254,3 +242,13 @@ def _size(count: float) -> str:
             return f"{count:.0f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def user_store() -> Path:
+    """The folder of the user's store: the one that the environment names, else one in the user's data."""
+    named = os.environ.get("APMCTL_HOME")
+    if named:
+        return Path(named).expanduser()
+    import platformdirs
+
+    return platformdirs.user_data_path("apmctl", appauthor=False)

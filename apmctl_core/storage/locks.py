@@ -4,22 +4,24 @@ The kernel drops the lock of a process that dies, so another process on this mac
 file system may hide the lock from other machines: there the note counts, and its owner is taken to be alive until the
 note is gone.
 
-Lock files are opened, taken and removed only under one guard lock, which is held for moments. So no process can hold a
-file that another has just unlinked, and files of finished runs need not be kept.
+Lock files are removed only by who holds them, so a lock counts only while its file still has a name: a process that
+opened the file of a run that has just finished opens the next one instead.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import fcntl
+import itertools
 import os
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import msgspec
 
 from apmctl_core.errors import ArtifactError, StoreError
 from apmctl_core.events import Emit, Note, silent
@@ -27,11 +29,7 @@ from apmctl_core.machine.interrupts import shielded
 from apmctl_core.storage import strict_json
 from apmctl_core.storage.files import TEMPORARY, disk_errors, make_folder, read_bounded, write_bytes
 
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
-
 POLL_S = 0.25
-_GUARD_S = 30.0
 _STALE_S = 3600.0
 _CLOCK_S = 5.0
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -65,24 +63,6 @@ class Owner:
         return f"process {self.pid}{where} (since {self.since})"
 
 
-@dataclass(frozen=True)
-class _Paths:
-    folder: Path
-    key: str
-
-    @property
-    def guard(self) -> Path:
-        return self.folder / ".guard"
-
-    @property
-    def lock(self) -> Path:
-        return self.folder / f"{self.key}.lock"
-
-    @property
-    def note(self) -> Path:
-        return self.folder / f"{self.key}.json"
-
-
 @contextlib.contextmanager
 def hold(
     folder: Path,
@@ -98,37 +78,44 @@ def hold(
     While another process holds it, this emits a Note and waits; with `wait=False` it raises StoreError with `hint` at
     once. Also raises StoreError where the folder cannot be written.
     """
-    lock = _Lock(_Paths(folder, key), name)
-    announced: Owner | str = ""
+    path, held, announced = _lock(folder, key), None, ""
     try:
-        while not lock.attempt():
-            owner = lock.owner or "another process"
+        for attempt in itertools.count():
+            make_folder(folder)
+            with shielded(), disk_errors(path, "lock"):
+                owner = _owner(path)
+                held = None if owner and owner.foreign else _take(path)
+                if held is not None:
+                    _sweep(path)
+                    write_bytes(_note(path), msgspec.json.encode(_self(name)))
+                    break
+            if not (owner and owner.alive) and (attempt == 0 or announced):
+                time.sleep(POLL_S)  # a moment without a valid note: its holder has just taken it, or is leaving
+                continue
+            holder = str(owner or "another process")
+            advice = f"; if that process is dead, delete {_note(path)}" if owner and owner.foreign else ""
             if not wait:
-                raise StoreError(f"{name} is locked by {owner}", hint + lock.advice)
-            if owner != announced:
-                announced = owner
-                emit(Note(text=f"waiting for {owner} to finish {name}{lock.advice}"))
+                raise StoreError(f"{name} is locked by {holder}", hint + advice)
+            if holder != announced:
+                announced = holder
+                emit(Note(text=f"waiting for {holder} to finish {name}{advice}"))
             time.sleep(POLL_S)
         yield
     finally:
-        lock.release()
+        if held is not None:
+            with shielded():
+                _release(path, held)
 
 
 def owner_of(folder: Path, key: str) -> Owner | None:
     """Who holds the lock, or held it when it died; None without a note that can be read."""
-    try:
-        values = strict_json.parse_object(read_bounded(_Paths(folder, key).note, 1 << 16), "the note of a lock")
-        owner = Owner(**values)
-        types = [type(v) for v in asdict(owner).values()]
-    except (ArtifactError, StoreError, TypeError):
-        return None
-    return owner if types == [str, str, int, float, str, str] else None
+    return _owner(_lock(folder, key))
 
 
 def is_left(folder: Path, key: str) -> bool:
     """Whether files of a lock exist, held or not."""
-    paths = _Paths(folder, key)
-    return paths.lock.exists() or paths.note.exists()
+    path = _lock(folder, key)
+    return path.exists() or _note(path).exists()
 
 
 def running(folder: Path, key: str) -> bool:
@@ -137,100 +124,65 @@ def running(folder: Path, key: str) -> bool:
     return owner is not None and owner.alive
 
 
-class _Lock:
-    def __init__(self, paths: _Paths, name: str) -> None:
-        self.paths = paths
-        self.name = name
-        self.owner: Owner | None = None  # who holds it, after a failed attempt
-        self._held: BaseFileLock | None = None
-
-    @property
-    def advice(self) -> str:
-        """What to do about a holder on another machine, which may be dead."""
-        foreign = self.owner is not None and self.owner.foreign
-        return f"; if that process is dead, delete {self.paths.note}" if foreign else ""
-
-    def attempt(self) -> bool:
-        """Take the lock if it is free, and leave a note."""
-        make_folder(self.paths.folder)
-        with shielded(), _guard(self.paths), disk_errors(self.paths.lock, "lock"):
-            self.owner = owner_of(self.paths.folder, self.paths.key)
-            if self.owner is not None and self.owner.foreign:
-                return False
-            self._held = _take(self.paths.lock)
-            if self._held is None:
-                return False
-            _sweep(self.paths)
-            write_bytes(self.paths.note, json.dumps(asdict(_self(self.name))).encode())
-        return True
-
-    def release(self) -> None:
-        """Give the lock back if it is held, and remove its files; files that the disk keeps do no harm."""
-        if self._held is None:
-            return
-        with shielded():
-            try:
-                with contextlib.suppress(OSError, StoreError), _guard(self.paths):
-                    self.paths.note.unlink(missing_ok=True)
-                    self.paths.lock.unlink(missing_ok=True)
-            finally:
-                with contextlib.suppress(OSError):
-                    self._held.release()
-                self._held = None
+def _lock(folder: Path, key: str) -> Path:
+    return folder / f"{key}.lock"
 
 
-@contextlib.contextmanager
-def _guard(paths: _Paths) -> Iterator[None]:
-    from filelock import FileLock, Timeout
+def _note(lock: Path) -> Path:
+    return lock.with_suffix(".json")
 
-    guard = FileLock(paths.guard, thread_local=False)
-    with disk_errors(paths.guard, "lock"):
-        try:
-            guard.acquire(timeout=_GUARD_S, poll_interval=0.01)
-        except Timeout as e:
-            raise StoreError(
-                f"{paths.guard} has been locked for {_GUARD_S:.0f} s",
-                "a process that uses this folder hangs: stop it and try again",
-            ) from e
-        except NotImplementedError as e:
-            raise StoreError(f"the file system of {paths.folder} has no locks", "choose another `store`") from e
+
+def _owner(lock: Path) -> Owner | None:
     try:
-        yield
-    finally:
-        guard.release()
-
-
-def _take(path: Path) -> BaseFileLock | None:
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path, thread_local=False)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
+        values = strict_json.parse_object(read_bounded(_note(lock), 1 << 16), "the note of a lock")
+        return msgspec.convert(values, Owner)
+    except (ArtifactError, StoreError, msgspec.ValidationError):
         return None
-    return lock
 
 
-def _sweep(own: _Paths) -> None:
-    """Remove what dead processes left behind: this key's files at once, those of other keys after an hour.
+def _take(lock: Path) -> int | None:
+    """The descriptor of a lock file that is locked from now on, or None where another process has it."""
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+        except OSError as e:
+            os.close(descriptor)
+            if isinstance(e, BlockingIOError | PermissionError):
+                return None
+            raise
+        os.close(descriptor)
 
-    Only under the guard, which is held while notes are written.
-    """
-    for path in own.folder.glob(f".*{TEMPORARY}"):
+
+def _release(lock: Path, held: int) -> None:
+    """Remove the files of a lock and give it back; files that the disk keeps do no harm."""
+    try:
         with contextlib.suppress(OSError):
-            if path.name.startswith(f".{own.note.name}.") or time.time() - path.stat().st_mtime > _STALE_S:
+            _note(lock).unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
+    finally:
+        os.close(held)
+
+
+def _sweep(own: Path) -> None:
+    """Remove what dead processes left behind: this key's temporary notes at once, files of other keys after an hour."""
+    for path in own.parent.glob(f".*{TEMPORARY}"):
+        with contextlib.suppress(OSError):
+            if path.name.startswith(f".{_note(own).name}.") or _is_stale(path):
                 path.unlink()
-    for path in own.folder.glob("*.lock"):
-        paths = _Paths(own.folder, path.stem)
+    for path in own.parent.glob("*.lock"):
         with contextlib.suppress(OSError):
-            if paths.key == own.key or time.time() - path.stat().st_mtime < _STALE_S:
-                continue
-            owner = owner_of(paths.folder, paths.key)
-            lock = None if owner is not None and owner.foreign else _take(paths.lock)
-            if lock is not None:
-                paths.note.unlink(missing_ok=True)
-                paths.lock.unlink(missing_ok=True)
-                lock.release()
+            owner = _owner(path)
+            if path != own and _is_stale(path) and not (owner and owner.foreign):
+                held = _take(path)
+                if held is not None:
+                    _release(path, held)
+
+
+def _is_stale(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > _STALE_S
 
 
 def _self(name: str) -> Owner:

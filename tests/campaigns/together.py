@@ -28,7 +28,7 @@ def check(root: Path, documents: list[Any], expected: int) -> dict[str, int]:
     ids = {artifact.id for artifact in store.list("set")}
     told = [document["artifact"] for document in documents]
     computed = sum(not artifact["reused"] for artifact in told)
-    left = [str(p) for p in store.locks.iterdir() if p.name != ".guard"] + [str(run.path) for run in store.runs()]
+    left = [str(path) for path in (*store.locks.iterdir(), *(run.path for run in store.runs()))]
     problems = [problem for artifact in store.list() for problem in verify(artifact, state_shapes)]
     if len(ids) != expected or ids != {a["id"] for a in told} or computed != expected or left or problems:
         raise Failed(f"{expected} expected: {len(ids)} results, {computed} computed, left {left}, {problems}")

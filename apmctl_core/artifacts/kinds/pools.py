@@ -13,7 +13,7 @@ from apmctl_core.artifacts.kinds.spaces import load_preprocessing, save_preproce
 from apmctl_core.config import ModelConfig, from_dict
 from apmctl_core.errors import ArtifactError, ConfigError
 from apmctl_core.storage.files import DAMAGED_HINT
-from apmctl_core.storage.header import Layout, check_layout, read_header
+from apmctl_core.storage.tensors import Layout, check_layout, read_header
 
 if TYPE_CHECKING:
     from apmctl_core.values import State, TeacherPool

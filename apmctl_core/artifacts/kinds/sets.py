@@ -17,7 +17,7 @@ from apmctl_core.artifacts.kinds.spaces import check_preprocessing, load_preproc
 from apmctl_core.artifacts.manifest import Manifest
 from apmctl_core.errors import ArtifactError
 from apmctl_core.storage.files import DAMAGED_HINT, open_regular
-from apmctl_core.storage.header import Layout, check_layout, read_header
+from apmctl_core.storage.tensors import Layout, check_layout, read_header
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from apmctl_core.artifacts.manifest import Manifest
 from apmctl_core.errors import ArtifactError
 from apmctl_core.storage.files import DAMAGED_HINT
-from apmctl_core.storage.header import check_layout, read_header
+from apmctl_core.storage.tensors import check_layout, read_header
 
 if TYPE_CHECKING:
     from apmctl_core.data.preprocessing import Preprocessing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apmctl_core.data.spec import DatasetSpec, register
+from apmctl_core.data.source import DatasetSpec, register
 
 _MEAN_STD = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))  # CIFAR-10's, which published runs use for both
 

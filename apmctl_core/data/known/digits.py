@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from apmctl_core.data.rows import Rows, Source, in_batches
-from apmctl_core.data.spec import DatasetSpec, register
+from apmctl_core.data.source import DatasetSpec, Rows, Source, in_batches, register
 from apmctl_core.errors import DataError
 
 

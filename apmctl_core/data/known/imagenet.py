@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apmctl_core.data.spec import DatasetSpec, register
+from apmctl_core.data.source import DatasetSpec, register
 
 _MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 

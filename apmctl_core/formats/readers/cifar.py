@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from apmctl_core.data.listing import Listing
-from apmctl_core.data.rows import Rows, Source, in_batches
-from apmctl_core.data.spec import DatasetSpec
+from apmctl_core.data.source import DatasetSpec, Listing, Rows, Source, in_batches
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit
 from apmctl_core.formats.registry import FileFormat, register

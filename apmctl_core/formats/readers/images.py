@@ -8,9 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from apmctl_core.data.listing import Listing
-from apmctl_core.data.rows import Payload, Rows, Source, in_batches
-from apmctl_core.data.spec import DatasetSpec
+from apmctl_core.data.source import DatasetSpec, Listing, Payload, Rows, Source, in_batches
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Note
 from apmctl_core.formats.registry import FileFormat, register
@@ -64,22 +62,18 @@ def open_images(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Sourc
     train_folder = PurePosixPath("train") if PurePosixPath("train") in listing.folders else PurePosixPath()
     train = _group(listing, train_folder)
     _check(train, listing.root / train_folder)
-    tests = []
+    tests: list[Grouped] = []
     if train_folder.parts:
         candidates = {word: _group(listing, PurePosixPath(word)) for word in _TEST}
-        tests = [(word, groups) for word, groups in candidates.items() if groups]
-        flat = [w for w in _TEST if PurePosixPath(w) in listing.folders and not candidates[w]]
+        flat = [word for word in _TEST if PurePosixPath(word) in listing.folders and not candidates[word]]
         if flat:
             emit(Note(text=f"{listing.root / flat[0]} has no class folders and is left out", level="warning"))
-    names = sorted({*train, *(name for _, groups in tests[:1] for name in groups)})
-    for word, groups in tests[:1]:
-        _check(groups, listing.root / word)
-    return Source(
-        _rows(listing, train, names),
-        tuple(_rows(listing, groups, names) for _, groups in tests[:1]),
-        tuple(names),
-        f"images in {listing.root}",
-    )
+        for word in [word for word in _TEST if candidates[word]][:1]:
+            _check(candidates[word], listing.root / word)
+            tests = [candidates[word]]
+    names = sorted({*train, *(name for groups in tests for name in groups)})
+    first, *others = (_rows(listing, groups, names) for groups in (train, *tests))
+    return Source(first, tuple(others), tuple(names), f"images in {listing.root}")
 
 
 register(FileFormat(name="images", open=open_images, suffixes=_SUFFIXES, order=90, holds=_LAYOUT))

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import bisect
 import contextlib
-import functools
-import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from apmctl_core.data.columns import Columns, concat, detect, label_values, payloads
-from apmctl_core.data.listing import Listing
-from apmctl_core.data.rows import Payload, Rows, Source
-from apmctl_core.data.spec import DatasetSpec
+import numpy as np
+
+from apmctl_core.data.columns import detect, label_values, payloads
+from apmctl_core.data.source import DatasetSpec, Listing, Payload, Rows, Source, joined
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Note
 from apmctl_core.formats.registry import FileFormat, register
@@ -93,29 +89,14 @@ def _read_labels(path: Path, column: str) -> pa.ChunkedArray:
         return file.read([column]).column(column)
 
 
-@dataclass(frozen=True)
-class _Files:
-    """The files of a split, and the row of the split at which each one starts."""
-
-    paths: tuple[Path, ...]
-    starts: tuple[int, ...]
-
-    def where(self, i: int) -> str:
-        k = bisect.bisect_right(self.starts, i) - 1
-        return f"row {i - self.starts[k]} of {self.paths[k]}"
-
-    def batches(self, column: str) -> Iterator[list[Payload]]:
-        for path in self.paths:
-            with _open(path, column) as file:
-                for batch in file.iter_batches(BATCH, columns=[column], use_threads=False):
-                    yield payloads(batch.column(0))
+def _batches(path: Path, column: str) -> Iterator[list[Payload]]:
+    with _open(path, column) as file:
+        for batch in file.iter_batches(BATCH, columns=[column], use_threads=False):
+            yield payloads(batch.column(0))
 
 
-def _split(root: Path, group: Sequence[PurePosixPath], columns: Columns) -> tuple[_Files, pa.ChunkedArray]:
-    paths = tuple(root / path for path in group)
-    parts = [_read_labels(path, columns.label) for path in paths]
-    lengths = [len(part) for part in parts]
-    return _Files(paths, tuple(itertools.accumulate([0, *lengths[:-1]]))), concat(parts)
+def _rows(path: Path, column: str, labels: np.ndarray) -> Rows:
+    return Rows(labels, lambda: _batches(path, column), lambda i: f"row {i} of {path}")
 
 
 def open_parquet(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Source:
@@ -130,13 +111,13 @@ def open_parquet(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Sour
     tests = [word for word in ("test", "validation") if word in groups]
     if spec is not None and "validation" in spec.test_splits:  # its own test split has no labels
         tests.reverse()
-    splits = [_split(root, groups[word], columns) for word in ("train", *tests)]
-    values, names = label_values([labels for _, labels in splits], columns.label, columns.names)
-    rows = [
-        Rows(labels, functools.partial(files.batches, columns.image), files.where)
-        for (files, _), labels in zip(splits, values, strict=True)
-    ]
-    return Source(rows[0], tuple(rows[1:]), names, f"parquet in {root}")
+    splits = ["train", *tests]
+    files = [(word, root / path) for word in splits for path in groups[word]]
+    labels = [_read_labels(path, columns.label) for _, path in files]
+    values, names = label_values(labels, columns.label, columns.names)
+    rows = [(word, _rows(path, columns.image, v)) for (word, path), v in zip(files, values, strict=True)]
+    train, *others = (joined(*(part for of, part in rows if of == word)) for word in splits)
+    return Source(train, tuple(others), names, f"parquet in {root}")
 
 
 register(

@@ -98,5 +98,5 @@ def put_pool(store: Store, name: str = "demo", seed: int = 0, count: int = 3) ->
 
 
 def tree(root: Path) -> list[str]:
-    """All that lies in a store, except the guard lock, which stays."""
-    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.name not in ("locks", ".guard"))
+    """All that lies in a store, except the folder of the locks, which stays."""
+    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.name != "locks")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from apmctl_core.data.hub import choose_splits, translate
-from apmctl_core.data.spec import KNOWN
+from apmctl_core.data.source import KNOWN
 from apmctl_core.errors import ApmError, DataError, NetworkError
 from tests.apmctl_core.data.hub_server import SHA, HubServer
 from tests.apmctl_core.data.makers import encoded, image, label_feature, parquet, rows

@@ -12,8 +12,7 @@ from apmctl.cli import run
 from apmctl_core.artifacts import Store
 from apmctl_core.data import KNOWN, DatasetSpec, load
 from apmctl_core.data.preprocessing import fit
-from apmctl_core.data.rows import Rows, Source, in_batches
-from apmctl_core.data.spec import register
+from apmctl_core.data.source import Rows, Source, in_batches, register
 from apmctl_core.errors import DataError
 
 TINY = [

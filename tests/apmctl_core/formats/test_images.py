@@ -214,7 +214,7 @@ def test_a_file_that_vanishes_while_decoding_is_named(tmp_path: Path, cache: Pat
     from apmctl_core.formats.registry import open_local
 
     data = assemble(open_local(list_files(root), None, emit), emit)
-    fmt = choose_format(data.parts[0].rows, None, None)
+    fmt = choose_format(data.rows, None, None)
     (root / "b" / "001.png").unlink()
     cache.mkdir()
     with pytest.raises(DataError, match=r"b/001\.png cannot be read"):

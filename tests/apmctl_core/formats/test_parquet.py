@@ -12,7 +12,7 @@ import pytest
 
 from apmctl_core.data import load
 from apmctl_core.data.columns import detect
-from apmctl_core.data.spec import KNOWN
+from apmctl_core.data.source import KNOWN
 from apmctl_core.errors import DataError
 from apmctl_core.formats.readers.parquet import split_of
 from tests.apmctl_core.data.makers import Log, encoded, folder, image, label_feature, parquet, pixels, rows

@@ -11,9 +11,7 @@ import pytest
 from apmctl.cli import run
 from apmctl_core.artifacts import Store
 from apmctl_core.data import find_cached, load
-from apmctl_core.data.listing import Listing
-from apmctl_core.data.rows import Rows, Source, in_batches
-from apmctl_core.data.spec import DatasetSpec
+from apmctl_core.data.source import DatasetSpec, Listing, Rows, Source, in_batches
 from apmctl_core.data.walk import list_files
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit

@@ -393,7 +393,7 @@ def test_the_lock_of_a_process_killed_after_publishing_is_removed_by_the_next(tm
     (locks / f"pool-{made.id}.lock").touch()
     (locks / f"pool-{made.id}.json").write_text("{}")
     assert train_pool(session(tmp_path), RECIPE).reused
-    assert [p.name for p in locks.iterdir()] == [".guard"]
+    assert [p.name for p in locks.iterdir()] == []
 
 
 def test_a_note_that_a_killed_process_did_not_finish_is_removed_by_the_next(tmp_path: Path) -> None:
@@ -402,7 +402,7 @@ def test_a_note_that_a_killed_process_did_not_finish_is_removed_by_the_next(tmp_
     locks.mkdir(exist_ok=True)
     (locks / f".pool-{pool.id}.json.00112233.tmp").write_text("{")
     train_pool(session(tmp_path), RECIPE)
-    assert [p.name for p in locks.iterdir()] == [".guard"]
+    assert [p.name for p in locks.iterdir()] == []
 
 
 def test_a_whitening_that_a_killed_process_did_not_finish_is_removed_by_the_next(tmp_path: Path) -> None:
@@ -412,7 +412,7 @@ def test_a_whitening_that_a_killed_process_did_not_finish_is_removed_by_the_next
     folder.mkdir()
     (folder / f".zca-{dataset.fingerprint}.tmp").write_text("half")
     train_pool(session(tmp_path), recipe)
-    assert sorted(p.name for p in folder.iterdir()) == [".guard", f"zca-{dataset.fingerprint}.safetensors"]
+    assert sorted(p.name for p in folder.iterdir()) == [f"zca-{dataset.fingerprint}.safetensors"]
 
 
 def test_who_does_not_wait_leaves(tmp_path: Path) -> None:

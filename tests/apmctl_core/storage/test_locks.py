@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -77,14 +78,14 @@ def test_eight_processes_with_one_recipe_compute_it_once_under_whatever_name(sto
     assert len(log.read_text().splitlines()) == 1
     assert [a.ref for a in store.list()] == out[:1]
     assert store.runs() == []
-    assert [p.name for p in store.locks.iterdir()] == [".guard"]
+    assert [p.name for p in store.locks.iterdir()] == []
 
 
 def test_eight_processes_with_different_recipes_make_eight_results(store: Store, tmp_path: Path) -> None:
     log = tmp_path / "log"
     out = finish([spawn(WORKS, store.root, "same", i, log) for i in range(8)])
     assert len(set(out)) == len(store.list()) == len(log.read_text().splitlines()) == 8
-    assert [p.name for p in store.locks.iterdir()] == [".guard"]
+    assert [p.name for p in store.locks.iterdir()] == []
 
 
 def test_the_lock_of_a_killed_process_is_taken_over_at_once(store: Store) -> None:
@@ -140,7 +141,7 @@ def test_waiting_can_be_ended_by_the_caller(store: Store) -> None:
         with pytest.raises(KeyboardInterrupt), store.workspace("set", "x", ID, emit=stop):
             pass
         assert locks.running(store.locks, f"set-{ID}")
-    assert [p.name for p in store.locks.iterdir()] == [".guard"]
+    assert [p.name for p in store.locks.iterdir()] == []
 
 
 def test_different_kinds_and_ids_do_not_wait_for_each_other(store: Store) -> None:
@@ -224,12 +225,27 @@ def test_what_long_dead_processes_left_is_swept_and_living_locks_are_not(store: 
         assert not dead.with_suffix(".json").exists()
 
 
-def test_a_guard_that_is_never_free_is_an_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from filelock import FileLock
+def test_a_lock_file_that_its_holder_removes_before_it_is_taken_is_no_lock(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = store.locks / f"set-{ID}.lock"
+    flock, calls = locks.fcntl.flock, []
 
-    monkeypatch.setattr(locks, "_GUARD_S", 0.05)
-    store.locks.mkdir(parents=True)
-    with FileLock(store.locks / ".guard"), pytest.raises(StoreError, match="has been locked") as caught:  # noqa: SIM117
-        with store.workspace("set", "x", ID):
-            pass
-    assert caught.value.hint
+    def late(descriptor: int, operation: int) -> None:
+        calls.append(operation)
+        if len(calls) == 1:
+            lock.unlink()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(locks.fcntl, "flock", late)
+    with store.workspace("set", "x", ID, wait=False):
+        assert lock.exists() and len(calls) == 2
+
+
+def test_a_file_system_without_locks_is_an_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(locks.fcntl, "flock", refuse)
+    with pytest.raises(StoreError, match="the file system has no locks"), store.workspace("set", "x", ID):
+        pass

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from apmctl_core.errors import ArtifactError, NumericsError, StoreError
 from apmctl_core.storage import tensors as io
-from apmctl_core.storage.header import Layout, check_layout, read_header
+from apmctl_core.storage.tensors import Layout, check_layout, read_header
 
 TENSORS = {
     "b": torch.arange(6, dtype=torch.int64).reshape(2, 3),
