@@ -74,4 +74,4 @@ def presets(
     if name is not None:
         out.result(Preset(name=name, recipe=to_dict(preset(name))))
     else:
-        out.result(Presets(presets={key: to_dict(recipe()) for key, recipe in PRESETS.items()}))
+        out.result(Presets(presets={key: to_dict(recipe) for key, recipe in PRESETS.items()}))

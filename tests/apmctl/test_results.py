@@ -99,7 +99,7 @@ def test_the_preview_of_a_set_is_named(tmp_path: Path) -> None:
 
 def test_a_dry_run_of_what_exists() -> None:
     recipe = {"seed": 0, "model": {"width": 8}}
-    nothing = {"steps": (), "seconds": 0.0, "memory_bytes": 0, "segment": 0}
+    nothing = {"steps": (), "seconds": 0.0, "memory_bytes": 0, "disk_bytes": 0, "segment": 0}
     result = Planned(command="distill", id="0" * 12, exists=True, settings_from="preset x", recipe=recipe, **nothing)
     assert as_text(result.blocks()).splitlines() == [
         *("dry run of distill; settings: preset x", "  seed         0", "  model.width  8", "id 000000000000"),
