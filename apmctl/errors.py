@@ -1,4 +1,4 @@
-"""What goes wrong, as the shell tells it: one table from the type of an error to its exit code.
+"""Errors as the shell prints them: one table from the type of an error to its exit code.
 
 Foreseen errors become one line of message and one of hint, in which the paths and actions that the engine names in
 backquotes are the flags and commands of this shell. Everything else keeps its traceback.
@@ -39,12 +39,12 @@ EXIT_CODES: tuple[tuple[type[core.ApmError], int], ...] = (
 _MEMORY_HINT = "bound it with --memory-budget, e.g. 2GB, or with a smaller --segment"
 # What the file system refuses is foreseen wherever it happens, even where the engine has no better word for it.
 _DISK_HINTS = {
-    errno.ENOSPC: "make space, then give the same command again",
-    errno.EDQUOT: "make space within the quota, then give the same command again",
-    errno.EFBIG: "raise the limit on the size of files, then give the same command again",
-    errno.EROFS: "choose a place that can be written, e.g. with --store",
-    errno.EACCES: "check the permissions, or choose another place with --store",
-    errno.EPERM: "check the permissions, or choose another place with --store",
+    errno.ENOSPC: "free some space, then rerun the command",
+    errno.EDQUOT: "free some space within the quota, then rerun the command",
+    errno.EFBIG: "raise the limit on file sizes, then rerun the command",
+    errno.EROFS: "choose a writable folder, e.g. with --store",
+    errno.EACCES: "check the permissions, or choose another folder with --store",
+    errno.EPERM: "check the permissions, or choose another folder with --store",
 }
 
 _TABLES = {"teachers": fields.TEACHERS, "distill": fields.DISTILL, "eval": fields.EVALUATE}
@@ -81,7 +81,7 @@ class Failure:
     exit_code: int
 
     def document(self) -> dict[str, Any]:
-        """The JSON document that stands for a result that there is not."""
+        """The JSON document in place of a result."""
         return {"error": {"type": self.type, "message": self.message, "hint": self.hint, "exit_code": self.exit_code}}
 
 
@@ -90,7 +90,7 @@ def describe(error: BaseException, command: str = "") -> Failure | None:
     if isinstance(error, core.Interrupted):
         return _failure(error, error.message, error.hint, _SIGNALLED + error.signal)
     if isinstance(error, KeyboardInterrupt):
-        return _failure(error, "interrupted", "the same command goes on from the last saved state", _SIGNALLED + 2)
+        return _failure(error, "interrupted", "rerun the same command to resume", _SIGNALLED + 2)
     if isinstance(error, core.ApmError):
         message, hint = translate(error.message, command), translate(error.hint, command)
         return _failure(error, message, hint, exit_code_of(error))
@@ -115,7 +115,7 @@ def _usage(error: BaseException) -> Failure | None:
     context = getattr(error, "ctx", None)
     command = getattr(context, "command_path", "apmctl")
     message = _one_line(format_message())
-    return Failure("UsageError", message, f"`{command} --help` lists what there is", USAGE)
+    return Failure("UsageError", message, f"`{command} --help` lists what it takes", USAGE)
 
 
 def _failure(error: BaseException, message: str, hint: str, code: int) -> Failure:

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TextIO
 
 import msgspec
 
-from apmctl.blocks import Block, as_text, on_terminal
+from apmctl.blocks import Block, as_text
 from apmctl.errors import Failure, translate
 from apmctl.text import clean
 
@@ -43,8 +43,12 @@ class Sink:
         """Print the result of a command, once a command."""
         if self.json:
             self.text(to_json(result))
+        elif self.quiet:
+            self.text(result.brief())
         else:
-            self.text(result.brief() if self.quiet else _human(result.blocks()))
+            from rich.console import Console
+
+            self.text(as_text(result.blocks(), Console(file=sys.stdout) if sys.stdout.isatty() else None))
 
     def text(self, text: str) -> None:
         """Print text on stdout as it is."""
@@ -61,9 +65,8 @@ class Sink:
 
     def complaint(self, failure: Failure) -> None:
         """Print an error on stderr: a line that says what is wrong, and one that says what to do."""
-        _write(sys.stderr, f"error: {clean(failure.message)}")
-        if failure.hint:
-            _write(sys.stderr, f"hint: {clean(failure.hint)}")
+        hint = f"\nhint: {clean(failure.hint)}" if failure.hint else ""
+        _write(sys.stderr, f"error: {clean(failure.message)}{hint}")
 
     def failure(self, failure: Failure) -> None:
         """Print an error in place of a result: with `--json` it is also the document on stdout."""
@@ -75,14 +78,6 @@ class Sink:
 def labelled(text: str, level: str) -> str:
     """A note or a warning as one line, in which settings and actions that the engine names are flags and commands."""
     return f"{'note' if level == 'info' else level}: {translate(text, '')}"
-
-
-def _human(blocks: Iterable[Block]) -> str:
-    if not sys.stdout.isatty():
-        return as_text(blocks)
-    from rich.console import Console
-
-    return on_terminal(blocks, Console(file=sys.stdout))
 
 
 def to_json(document: Any) -> str:
@@ -100,10 +95,8 @@ def plain(value: Any) -> Any:
         return plain(value.document())
     if isinstance(value, msgspec.Struct):
         return plain(msgspec.structs.asdict(value))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if dataclasses.is_dataclass(value):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if hasattr(value, "__struct_fields__"):  # of msgspec
-        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (Sequence, set, frozenset)) and not isinstance(value, (bytes, bytearray)):

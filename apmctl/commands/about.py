@@ -1,24 +1,28 @@
-"""`apmctl presets`: named settings, as a table or as a file for `--config`."""
+"""`apmctl presets` and `apmctl doctor`: what apmctl knows, and whether this machine is ready."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from apmctl import options
+from apmctl import errors
 from apmctl.blocks import Block, Table
+from apmctl.options import OUTPUT, STORE
 from apmctl.output import Sink
-from apmctl.signature import takes
+from apmctl.results import Document
+from apmctl.signature import argument, takes
 from apmctl_core.config import to_dict
+
+if TYPE_CHECKING:
+    from apmctl_core.artifacts.store import Store
+    from apmctl_core.machine.diagnosis import Check
 
 _Recipe = Mapping[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Presets:
+class Presets(Document):
     """All presets by their names."""
 
     command: str = "presets"
@@ -47,8 +51,7 @@ def _row(name: str, recipe: _Recipe) -> tuple[object, ...]:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Preset:
+class Preset(Document):
     """One preset, which people get as TOML."""
 
     command: str = "presets"
@@ -64,10 +67,8 @@ class Preset:
         yield from self.brief().splitlines()
 
 
-@takes(options.OUTPUT)
-def presets(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Print this preset as TOML.")] = None, *, out: Sink
-) -> None:
+@takes(argument("name", str | None, "NAME", "Print this preset as TOML.", None), OUTPUT)
+def presets(name: str | None, out: Sink) -> None:
     """List the presets, or print one as a TOML file for `--config`."""
     from apmctl_core.config.presets import PRESETS, preset
 
@@ -75,3 +76,31 @@ def presets(
         out.result(Preset(name=name, recipe=to_dict(preset(name))))
     else:
         out.result(Presets(presets={key: to_dict(recipe) for key, recipe in PRESETS.items()}))
+
+
+class Diagnosis(Document):
+    """What was checked."""
+
+    command: str = "doctor"
+    ok: bool
+    checks: Sequence[Check]
+
+    def brief(self) -> str:
+        return "ok" if self.ok else "\n".join(f"{c.name}: error" for c in self.checks if c.status == "error")
+
+    def blocks(self) -> Iterator[Block]:
+        rows = [(check.name, check.status, check.detail) for check in self.checks]
+        yield Table(("check", "status", "detail"), rows, wrap=("detail",))
+        yield from (f"{check.name}: {errors.translate(check.hint, '')}" for check in self.checks if check.hint)
+
+
+@takes(STORE, OUTPUT)
+def doctor(store: Store, out: Sink) -> None:
+    """Check versions, device, precision, the compiler, the store and the Hub login."""
+    from apmctl import checks
+
+    results = checks.everything(store.root)
+    ok = all(check.status != "error" for check in results)
+    out.result(Diagnosis(ok=ok, checks=results))
+    if not ok:
+        raise typer.Exit(errors.FAILED)
