@@ -59,7 +59,7 @@ for panel, commands in _PANELS.items():
 def main() -> None:
     """The installed command: run, and exit with its code."""
     code = run(sys.argv[1:])
-    if code in (errors.INTERRUPTED, errors.TERMINATED):
+    if code > errors.SIGNALLED:
         # All is saved and printed; unloading torch would take seconds that whoever stops the process may not grant.
         with contextlib.suppress(OSError):
             sys.stdout.flush()

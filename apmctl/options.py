@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,36 +23,27 @@ RUN_PANEL = "Where and how to run"
 OUTPUT_PANEL = "Output"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """Where artifacts are kept and what computes."""
-
-    store: Store
-    device: str
-    compile: bool | None
-    segment: int | None  # images per pass; None: what fits into memory
-    memory_budget: int | None  # bytes
-    no_wait: bool
-    data: Path | None
-
-    @contextlib.contextmanager
-    def session(self, out: Sink) -> Iterator[Session]:
-        """A session of the engine whose events `out` prints. Raises DeviceError for a device that is not available."""
-        with progress.listening(out) as emit:
-            from apmctl_core.jobs import Session
-            from apmctl_core.machine import runtime
-
-            computing = runtime.resolve(self.device, self.compile, self.segment, self.memory_budget)
-            yield Session(store=self.store, runtime=computing, data_path=self.data, emit=emit, wait=not self.no_wait)
+OpenSession = Callable[[Sink], AbstractContextManager["Session"]]
 
 
-def _machine(values: Values) -> Machine:
-    parsed = {"store": _store(values), "segment": _segment(values["segment"]), "memory_budget": _budget(values)}
-    return Machine(**{**values, **parsed})
+@contextmanager
+def _session(values: Values, out: Sink) -> Iterator[Session]:
+    """A session of the engine whose events `out` prints.
+
+    Raises DeviceError for a device that is not available, ConfigError for a segment or a budget that makes no sense.
+    """
+    segment, budget = _segment(values["segment"]), _budget(values["memory_budget"])
+    with progress.listening(out) as emit:
+        from apmctl_core.jobs import Session
+        from apmctl_core.machine import runtime
+
+        computing = runtime.resolve(values["device"], values["compile"], segment, budget)
+        store, data, wait = _store(values), values["data"], not values["no_wait"]
+        yield Session(store=store, runtime=computing, data_path=data, emit=emit, wait=wait)
 
 
 def _store(values: Values) -> Store:
-    """The store that was given, else the one of this user."""
+    """The store of `--store`, else that of this user."""
     from apmctl_core.artifacts.store import Store
     from apmctl_core.storage.home import user_store
 
@@ -61,15 +51,14 @@ def _store(values: Values) -> Store:
 
 
 def _segment(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not re.fullmatch(r"[0-9]{1,9}", text):
+    """The images per pass; None: what fits into memory."""
+    if text != "auto" and not re.fullmatch(r"[0-9]{1,9}", text):
         raise ConfigError(f"--segment must be auto or a number of at least 0, got {text!r}", "0 means no limit")
-    return int(text)
+    return None if text == "auto" else int(text)
 
 
-def _budget(values: Values) -> int | None:
-    text = values["memory_budget"]
+def _budget(text: str | None) -> int | None:
+    """The bytes of a budget."""
     budget = None if text is None else parse_size(text)
     if text is not None and not budget:
         raise ConfigError(f"--memory-budget must be a size, got {text!r}", "e.g. 800MB, 4GB or 1.5GiB; at most in TB")
@@ -96,9 +85,7 @@ POOL = option(SOURCE_PANEL, "--teachers", str | None, "The pool of teachers to u
 _run = partial(option, RUN_PANEL)
 _DATA_HELP = "Folder of the data set: parquet as on the Hub, or torchvision's files."
 _STORE_HELP = "Where artifacts are kept [default: $APMCTL_HOME, else the user's data folder]."
-_SEGMENT_HELP = (
-    "Maximum images per pass (0 = no limit). Bounds memory; affects only rounding [default: auto, what fits]."
-)
+_SEGMENT_HELP = "Maximum images per pass (0 = no limit). Bounds memory; affects only rounding [default: what fits]."
 _BUDGET_HELP = "Maximum memory to use, e.g. 4GB; shortens segments if needed [default: free memory]."
 _STORE = _run("--store", Path | None, _STORE_HELP, metavar="DIR", envvar="APMCTL_HOME", show_envvar=False)
 _COMPUTE = (
@@ -109,4 +96,5 @@ _COMPUTE = (
     _run("--no-wait", bool, "Exit immediately if another process is building this artifact.", False),
 )
 STORE = together("store", (_STORE,), _store)
-MACHINE = together("machine", (_run("--data", Path | None, _DATA_HELP, metavar="DIR"), _STORE, *_COMPUTE), _machine)
+_DATA = _run("--data", Path | None, _DATA_HELP, metavar="DIR")
+MACHINE = together("open_session", (_DATA, _STORE, *_COMPUTE), lambda values: partial(_session, values))

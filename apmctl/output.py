@@ -11,8 +11,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePath
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePath
 from typing import Any, Protocol, TextIO
 
 import msgspec
@@ -89,8 +89,6 @@ def plain(value: Any) -> Any:
     """A value as dicts, lists, strings, finite numbers and None; `document()` of a value takes precedence."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
     if hasattr(value, "document"):
         return plain(value.document())
     if isinstance(value, msgspec.Struct):
@@ -99,11 +97,9 @@ def plain(value: Any) -> Any:
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (Sequence, set, frozenset)) and not isinstance(value, (bytes, bytearray)):
+    if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
-    if isinstance(value, PurePath):
-        return str(value)
-    raise TypeError(f"cannot be JSON: {type(value).__name__}")
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def _write(stream: TextIO, text: str) -> None:
@@ -117,11 +113,5 @@ def _write(stream: TextIO, text: str) -> None:
         _write(stream, text.encode(encoding, "backslashreplace").decode(encoding))
     except BrokenPipeError:
         # A reader that stops early (`| head`) is not a failure of the command: the rest is discarded.
-        _discard(stream)
-
-
-def _discard(stream: TextIO) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())
-        os.close(null)
+        with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("w") as null:
+            os.dup2(null.fileno(), stream.fileno())

@@ -52,21 +52,17 @@ def together(name: str, members: Iterable[Group], collect: Callable[[Values], An
 def option(panel: str | None, flags: str, kind: Any, help: str, default: Any = None, **info: Any) -> Group:
     """An option by its flags, e.g. `--quiet -q` or `--compile/--no-compile`; the first of them names the parameter."""
     name = flags.split()[0].split("/")[0].removeprefix("--").replace("-", "_")
-    declared = typer.Option(*flags.split(), help=_escaped(help), show_default=False, rich_help_panel=panel, **info)
-    return _single(name, Annotated[kind, declared], default)
+    declared = typer.Option(*flags.split(), help=help, show_default=False, rich_help_panel=panel, **info)
+    return _single(name, kind, declared, default)
 
 
 def argument(name: str, kind: Any, metavar: str, help: str, default: Any = inspect.Parameter.empty) -> Group:
     """A positional argument, which is required if it has no default."""
-    return _single(
-        name, Annotated[kind, typer.Argument(metavar=metavar, help=_escaped(help), show_default=False)], default
-    )
+    return _single(name, kind, typer.Argument(metavar=metavar, help=help, show_default=False), default)
 
 
-def _single(name: str, annotation: Any, default: Any) -> Group:
-    parameter = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+def _single(name: str, kind: Any, declared: Any, default: Any) -> Group:
+    declared.help = declared.help.replace("[", r"\[")  # square brackets are text, not markup
+    keyword, annotation = inspect.Parameter.KEYWORD_ONLY, Annotated[kind, declared]
+    parameter = inspect.Parameter(name, keyword, default=default, annotation=annotation)
     return Group(name, (parameter,), itemgetter(name))
-
-
-def _escaped(help: str) -> str:
-    return help.replace("[", r"\[")  # square brackets are text, not markup

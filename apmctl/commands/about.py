@@ -39,16 +39,9 @@ class Presets(Document):
 
 def _row(name: str, recipe: _Recipe) -> tuple[object, ...]:
     model, distill, teachers = recipe["model"], recipe["distill"], recipe["teachers"]
-    return (
-        name,
-        recipe["data"]["dataset"],
-        distill["ipc"],
-        f"{model['arch']} x{model['width']}",
-        f"{teachers['count']} x {teachers['epochs']} epochs",
-        distill["rounds"],
-        distill.get("student", {}).get("epochs", "-"),
-        recipe["evaluate"]["epochs"],
-    )
+    network, pool = f"{model['arch']} x{model['width']}", f"{teachers['count']} x {teachers['epochs']} epochs"
+    epochs = distill.get("student", {}).get("epochs", "-"), recipe["evaluate"]["epochs"]
+    return name, recipe["data"]["dataset"], distill["ipc"], network, pool, distill["rounds"], *epochs
 
 
 class Preset(Document):

@@ -13,7 +13,7 @@ from apmctl.blocks import Block, Pairs, Table
 from apmctl.commands.hub import Location
 from apmctl.errors import FAILED, Failure
 from apmctl.fields import Settings
-from apmctl.options import DATASET, DRY_RUN, MACHINE, NAME, OUTPUT, OUTPUT_PANEL, POOL, SET, Machine
+from apmctl.options import DATASET, DRY_RUN, MACHINE, NAME, OUTPUT, OUTPUT_PANEL, POOL, SET, OpenSession
 from apmctl.output import Result, Sink
 from apmctl.results import Document, Product, accuracies, flat, readings
 from apmctl.signature import option, takes
@@ -131,11 +131,11 @@ class Planned(Document):
 
 @takes(DATASET, fields.settings(fields.TEACHERS), MACHINE, OUTPUT, NAME, DRY_RUN)
 def teachers(
-    dataset: str | None, name: str | None, dry_run: bool, settings: Settings, machine: Machine, out: Sink
+    dataset: str | None, name: str | None, dry_run: bool, settings: Settings, open_session: OpenSession, out: Sink
 ) -> None:
     """Train a pool of teachers on a data set, or reuse the one that exists."""
     recipe, origin = settings.recipe(dataset)
-    with machine.session(out) as session:
+    with open_session(out) as session:
         from apmctl_core import jobs
 
         result: Result
@@ -158,12 +158,12 @@ def distill(
     dry_run: bool,
     push: str | None,
     settings: Settings,
-    machine: Machine,
+    open_session: OpenSession,
     out: Sink,
 ) -> None:
     """Distil a data set into a few synthetic images per class; trains or reuses a pool if none is given."""
     recipe, origin = settings.recipe(dataset)
-    with machine.session(out) as session:
+    with open_session(out) as session:
         from apmctl_core import jobs
 
         result: Result
@@ -186,10 +186,10 @@ _COMMITTEE = option(None, "--committee", Committee, _COMMITTEE_HELP, Committee.m
 
 @takes(SET, MACHINE, OUTPUT, _COMMITTEE, POOL, NAME)
 def relabel(
-    ref: str, committee: Committee, teachers: str | None, name: str | None, machine: Machine, out: Sink
+    ref: str, committee: Committee, teachers: str | None, name: str | None, open_session: OpenSession, out: Sink
 ) -> None:
     """Give the images of a set new logits, from its own pool of teachers or another one."""
-    with machine.session(out) as session:
+    with open_session(out) as session:
         from apmctl_core import jobs
 
         outcome = jobs.relabel_set(session, ref, pool=teachers, committee=committee.value, name=name)
@@ -201,19 +201,20 @@ _THRESHOLD = option("Evaluation", "--min-accuracy", float | None, _THRESHOLD_HEL
 
 
 @takes(SET, fields.changes(fields.EVALUATE), MACHINE, OUTPUT, _THRESHOLD)
-def evaluate(ref: str, min_accuracy: float | None, changes: dict[str, Any], machine: Machine, out: Sink) -> None:
+def evaluate(
+    ref: str, min_accuracy: float | None, changes: dict[str, Any], open_session: OpenSession, out: Sink
+) -> None:
     """Train networks on a set, test them, and compare with as many random real images."""
     if min_accuracy is not None and not 0 <= min_accuracy <= 1:
         raise ConfigError(f"--min-accuracy must be a fraction, got {min_accuracy}", "e.g. 0.4 for 40 per cent")
-    with machine.session(out) as session:
+    with open_session(out) as session:
         from apmctl_core import jobs
 
         outcome = jobs.evaluate_set(session, ref, changes)
     report = EvaluationReport.of(outcome.artifact, reused=outcome.reused, set=outcome.metrics["set"])
     result = Evaluated.of(outcome, artifact=report, results=outcome.metrics["results"])
     out.result(result)
-    first = result.results[0]
-    if min_accuracy is not None and first.accuracy_mean < min_accuracy:
+    if min_accuracy is not None and (first := result.results[0]).accuracy_mean < min_accuracy:
         # The result stands on stdout; stderr and the exit code say that it is too low.
         accuracy = f"accuracy {first.accuracy_mean:.4f} ({first.arch}, {first.labels} labels)"
         message = f"{accuracy} is below --min-accuracy {min_accuracy:g}"

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import difflib
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Literal, NamedTuple
 
-from apmctl_core.config.recipe import (
-    ApmConfig,
-    DataConfig,
-    EvalConfig,
-    ModelConfig,
-    Preprocessing,
-    Recipe,
-    TeacherConfig,
-    TrainConfig,
-)
+from apmctl_core.config.recipe import ApmConfig, DataConfig, EvalConfig, ModelConfig, Recipe, TeacherConfig, TrainConfig
 from apmctl_core.errors import ConfigError
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """The settings of one data set and IPC; `batch` 0 is the whole set."""
 
     dataset: str
     classes: int
     ipc: int
     arch: str
-    preprocessing: Preprocessing
+    preprocessing: Literal["zca", "standard"]
     image_lr: float
     student_lr: float
     eval_epochs: int

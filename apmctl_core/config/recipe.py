@@ -22,7 +22,6 @@ Rate = Annotated[float, Meta(ge=0, le=FINITE)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Epochs = Annotated[Count, "Epochs; the learning rate drops tenfold at half of them."]
 LearningRate = Annotated[Rate, "Learning rate."]
-Preprocessing = Literal["zca", "standard"]
 Committee = Literal["single", "mean"]
 
 
@@ -32,7 +31,7 @@ class DataConfig(Config, path="data"):
 
     dataset: str
     resolution: Annotated[Side | None, "Side of the square images in pixels [default: the data set's own]."] = None
-    preprocessing: Annotated[Preprocessing, "Preprocessing of the images."] = "standard"
+    preprocessing: Annotated[Literal["zca", "standard"], "Preprocessing of the images."] = "standard"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +129,10 @@ class ApmConfig(DistillConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.checkpoints > self.student.epochs:
-            raise ConfigError(
-                f"`distill.checkpoints` {self.checkpoints} is more than `distill.student.epochs` {self.student.epochs}",
-                "a student has at most one checkpoint per epoch",
-            )
+        epochs = self.student.epochs
+        if self.checkpoints > epochs:
+            message = f"`distill.checkpoints` {self.checkpoints} is more than `distill.student.epochs` {epochs}"
+            raise ConfigError(message, "a student has at most one checkpoint per epoch")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -157,17 +157,14 @@ def from_dict(cls: type[T], values: Any, base: T | None = None, path: str = "") 
     changes = {}
     for name, value in values.items():
         if name not in fields:
-            raise ConfigError(f"unknown field `{_join(path, name)}`", _nearest(name, fields, path))
+            near = difflib.get_close_matches(str(name), fields, 1)
+            hint = f"did you mean `{_join(path, near[0])}`?" if near else f"known here: {', '.join(fields)}"
+            raise ConfigError(f"unknown field `{_join(path, name)}`", hint)
         changes[name] = fields[name].read(value, kept.get(name), _join(path, name))
     for name, field in fields.items():
         if field.default is dataclasses.MISSING and name not in kept | changes:
             raise ConfigError(f"`{_join(path, name)}` is missing")
     return typing.cast(T, kind(**(kept | changes)))
-
-
-def _nearest(name: str, fields: dict[str, Field], path: str) -> str:
-    near = difflib.get_close_matches(str(name), fields, 1)
-    return f"did you mean `{_join(path, near[0])}`?" if near else f"known here: {', '.join(fields)}"
 
 
 def _join(path: str, name: str) -> str:
