@@ -50,7 +50,7 @@ class Table:
         grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         for header in table.headers:
             grid.add_column(
-                header,
+                Text(clean(header)),
                 justify="right" if header in self.right else "left",
                 no_wrap=header not in self.wrap,
                 overflow="fold" if header in self.wrap else "ellipsis",

@@ -23,13 +23,8 @@ from apmctl_core import __version__
 from apmctl_core.errors import ConfigError, Interrupted
 from apmctl_core.machine import interrupts
 
-app = typer.Typer(
-    name="apmctl",
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
+app = typer.Typer(name="apmctl", add_completion=False, pretty_exceptions_enable=False, context_settings=_CONTEXT)
 
 
 @app.callback(invoke_without_command=True)

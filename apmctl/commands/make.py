@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Made(Document):
-    """An artifact and what it took; seconds and bytes are those of this command."""
+    """An artifact and what it took; seconds and bytes count this command only."""
 
     command: str
     artifact: Product

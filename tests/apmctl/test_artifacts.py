@@ -182,7 +182,7 @@ def test_strings_from_an_artifact_cannot_control_the_terminal(monkeypatch: pytes
             environment={"created": evil, evil: {evil: evil}},
         ),
     )
-    row = msgspec.structs.replace(ROW, arch=evil, protocol={evil: evil})
+    row = msgspec.structs.replace(ROW, arch=evil, protocol={evil: evil}, scores={f"{evil}[/bold]": 1.0})
     monkeypatch.setattr(artifacts, "report_rows", lambda _: [row])
     for result in (artifacts.shown(artifact), artifacts.Listing.by([artifact], []), artifacts.Removed(removed=[evil])):
         for text in (as_text(result.blocks()), to_json(result)):
