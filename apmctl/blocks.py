@@ -11,6 +11,7 @@ from apmctl.text import clean
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table as Grid
 
 
 @dataclass(frozen=True)
@@ -40,62 +41,48 @@ class Table:
     spare: Sequence[str] = ()
     wrap: Sequence[str] = ()
 
-    def text(self) -> str:
-        """Aligned text, two spaces between columns."""
-        widths = self._widths()
-        return "\n".join("  ".join(map(self._padded, row, self.headers, widths)).rstrip() for row in self._cells())
-
-    def show(self, console: Console) -> None:
-        """Draw the table on a terminal, fitted to its width."""
+    def grid(self, width: int) -> Grid:
+        """The table, fitted to a width."""
         from rich.table import Table as Grid
         from rich.text import Text
 
-        table = self._fitted(console.width)
+        table = self._fitted(width)
         grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         for header in table.headers:
-            wrap = header in self.wrap
             grid.add_column(
-                header,
+                Text(clean(header)),
                 justify="right" if header in self.right else "left",
-                no_wrap=not wrap,
-                overflow="fold" if wrap else "ellipsis",
+                no_wrap=header not in self.wrap,
+                overflow="fold" if header in self.wrap else "ellipsis",
             )
         for row in table.rows:
             grid.add_row(*(Text(clean(value)) for value in row))
-        console.print(grid)
+        return grid
 
     def _fitted(self, width: int) -> Table:
-        if not self.spare or sum(self._widths()) + 2 * (len(self.headers) - 1) <= width:
+        columns = [[clean(value) for value in column] for column in zip(self.headers, *self.rows, strict=True)]
+        if not self.spare or sum(max(map(len, column)) + 2 for column in columns) - 2 <= width:
             return self
-        index = self.headers.index(self.spare[0])
-        headers = [header for header in self.headers if header != self.spare[0]]
-        rows = [[*row[:index], *row[index + 1 :]] for row in self.rows]
+        kept = [i for i, header in enumerate(self.headers) if header != self.spare[0]]
+        headers, rows = [self.headers[i] for i in kept], [[row[i] for i in kept] for row in self.rows]
         return dataclasses.replace(self, headers=headers, rows=rows, spare=self.spare[1:])._fitted(width)
-
-    def _padded(self, cell: str, header: str, width: int) -> str:
-        return cell.rjust(width) if header in self.right else cell.ljust(width)
-
-    def _widths(self) -> list[int]:
-        return [max(map(len, column)) for column in zip(*self._cells(), strict=True)]
-
-    def _cells(self) -> list[list[str]]:
-        return [[clean(value) for value in row] for row in (self.headers, *self.rows)]
 
 
 Block = str | Pairs | Table
 
 
-def as_text(blocks: Iterable[Block]) -> str:
-    """Blocks as plain text, one below the other."""
-    return "\n".join(clean(block) if isinstance(block, str) else block.text() for block in blocks)
+def as_text(blocks: Iterable[Block], console: Console | None = None) -> str:
+    """Blocks one below the other, as a terminal shows them, or else as plain text in which nothing is cut.
 
+    Lines and pairs are left to the terminal to wrap, so that paths can be copied.
+    """
+    from rich.console import Console
 
-def on_terminal(blocks: Iterable[Block], console: Console) -> str:
-    """Blocks as a terminal shows them; it wraps lines and pairs itself, so that paths can be copied."""
+    console = console or Console(color_system=None, width=1_000_000)
     with console.capture() as capture:
         for block in blocks:
             if isinstance(block, Table):
-                block.show(console)
+                console.print(block.grid(console.width))
             else:
-                console.out(as_text([block]), highlight=False)
-    return capture.get().removesuffix("\n")
+                console.out(clean(block) if isinstance(block, str) else block.text(), highlight=False)
+    return "\n".join(line.rstrip() for line in capture.get().removesuffix("\n").split("\n"))

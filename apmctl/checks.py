@@ -18,13 +18,9 @@ _LITTLE_SPACE = 1e9  # bytes
 
 def everything(store: Path) -> list[Check]:
     """All checks: this machine's libraries, its device and compiler, the store, the Hub."""
-    return [versions(), *map(library, _LIBRARIES), *diagnose(), writable(store), login()]
-
-
-def versions() -> Check:
-    """apmctl and Python."""
     where = f"Python {platform.python_version()}, {platform.platform(terse=True)}"
-    return Check("apmctl", "ok", f"{__version__} on {where}")
+    versions = Check("apmctl", "ok", f"{__version__} on {where}")
+    return [versions, *map(library, _LIBRARIES), *diagnose(), writable(store), login()]
 
 
 def library(name: str) -> Check:

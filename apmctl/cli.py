@@ -8,25 +8,23 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
 
 from apmctl import errors
-from apmctl.commands import artifacts, distill, doctor, evaluate, hub, presets, relabel, teachers
+from apmctl.commands.about import doctor, presets
+from apmctl.commands.artifacts import list_, remove, show, verify
+from apmctl.commands.hub import pull, push
+from apmctl.commands.make import distill, evaluate, relabel, teachers
 from apmctl.output import Sink
 from apmctl_core import __version__
 from apmctl_core.errors import ConfigError, Interrupted
 from apmctl_core.machine import interrupts
 
-app = typer.Typer(
-    name="apmctl",
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
+app = typer.Typer(name="apmctl", add_completion=False, pretty_exceptions_enable=False, context_settings=_CONTEXT)
 
 
 @app.callback(invoke_without_command=True)
@@ -42,29 +40,21 @@ def start(
         raise ConfigError("missing command", "`apmctl --help` lists the commands")
 
 
-MAKE = "Make and evaluate"
-KEEP = "Manage artifacts"
-SHARE = "Share"
-ABOUT = "About"
-
-app.command("teachers", rich_help_panel=MAKE)(teachers.teachers)
-app.command("distill", rich_help_panel=MAKE)(distill.distill)
-app.command("relabel", rich_help_panel=MAKE)(relabel.relabel)
-app.command("eval", rich_help_panel=MAKE)(evaluate.evaluate)
-app.command("list", rich_help_panel=KEEP)(artifacts.list_)
-app.command("show", rich_help_panel=KEEP)(artifacts.show)
-app.command("verify", rich_help_panel=KEEP)(artifacts.verify)
-app.command("rm", rich_help_panel=KEEP)(artifacts.remove)
-app.command("push", rich_help_panel=SHARE)(hub.push)
-app.command("pull", rich_help_panel=SHARE)(hub.pull)
-app.command("presets", rich_help_panel=ABOUT)(presets.presets)
-app.command("doctor", rich_help_panel=ABOUT)(doctor.doctor)
+_PANELS: dict[str, dict[str, Callable[..., None]]] = {
+    "Make and evaluate": {"teachers": teachers, "distill": distill, "relabel": relabel, "eval": evaluate},
+    "Manage artifacts": {"list": list_, "show": show, "verify": verify, "rm": remove},
+    "Share": {"push": push, "pull": pull},
+    "About": {"presets": presets, "doctor": doctor},
+}
+for panel, commands in _PANELS.items():
+    for name, command in commands.items():
+        app.command(name, rich_help_panel=panel)(command)
 
 
 def main() -> None:
     """The installed command: run, and exit with its code."""
     code = run(sys.argv[1:])
-    if code in (errors.INTERRUPTED, errors.TERMINATED):
+    if code > errors.SIGNALLED:
         # All is saved and printed; unloading torch would take seconds that whoever stops the process may not grant.
         with contextlib.suppress(OSError):
             sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""What goes wrong, as the shell tells it: one table from the type of an error to its exit code.
+"""Errors as the shell prints them: one table from the type of an error to its exit code.
 
 Foreseen errors become one line of message and one of hint, in which the paths and actions that the engine names in
 backquotes are the flags and commands of this shell. Everything else keeps its traceback.
@@ -14,14 +14,8 @@ from typing import Any
 from apmctl import fields
 from apmctl_core import errors as core
 
-DONE = 0
-FAILED = 1
-USAGE = 2
-ARTIFACT = 3
-DATA = 4
-_SIGNALLED = 128
-INTERRUPTED = _SIGNALLED + 2
-TERMINATED = _SIGNALLED + 15
+DONE, FAILED, USAGE, ARTIFACT, DATA = range(5)
+SIGNALLED = 128  # plus the number of the signal
 
 # The first type that fits decides, so derived types stand before their bases.
 EXIT_CODES: tuple[tuple[type[core.ApmError], int], ...] = (
@@ -39,12 +33,12 @@ EXIT_CODES: tuple[tuple[type[core.ApmError], int], ...] = (
 _MEMORY_HINT = "bound it with --memory-budget, e.g. 2GB, or with a smaller --segment"
 # What the file system refuses is foreseen wherever it happens, even where the engine has no better word for it.
 _DISK_HINTS = {
-    errno.ENOSPC: "make space, then give the same command again",
-    errno.EDQUOT: "make space within the quota, then give the same command again",
-    errno.EFBIG: "raise the limit on the size of files, then give the same command again",
-    errno.EROFS: "choose a place that can be written, e.g. with --store",
-    errno.EACCES: "check the permissions, or choose another place with --store",
-    errno.EPERM: "check the permissions, or choose another place with --store",
+    errno.ENOSPC: "free some space, then rerun the command",
+    errno.EDQUOT: "free some space within the quota, then rerun the command",
+    errno.EFBIG: "raise the limit on file sizes, then rerun the command",
+    errno.EROFS: "choose a writable folder, e.g. with --store",
+    errno.EACCES: "check the permissions, or choose another folder with --store",
+    errno.EPERM: "check the permissions, or choose another folder with --store",
 }
 
 _TABLES = {"teachers": fields.TEACHERS, "distill": fields.DISTILL, "eval": fields.EVALUATE}
@@ -81,46 +75,32 @@ class Failure:
     exit_code: int
 
     def document(self) -> dict[str, Any]:
-        """The JSON document that stands for a result that there is not."""
+        """The JSON document in place of a result."""
         return {"error": {"type": self.type, "message": self.message, "hint": self.hint, "exit_code": self.exit_code}}
 
 
 def describe(error: BaseException, command: str = "") -> Failure | None:
     """How to tell an error of a command; None for one that nobody foresaw."""
+    name, hint, code = type(error).__name__, "", FAILED
     if isinstance(error, core.Interrupted):
-        return _failure(error, error.message, error.hint, _SIGNALLED + error.signal)
-    if isinstance(error, KeyboardInterrupt):
-        return _failure(error, "interrupted", "the same command goes on from the last saved state", _SIGNALLED + 2)
-    if isinstance(error, core.ApmError):
-        message, hint = translate(error.message, command), translate(error.hint, command)
-        return _failure(error, message, hint, exit_code_of(error))
-    if isinstance(error, OSError) and error.errno in _DISK_HINTS:
-        where = f"{error.filename}: " if error.filename else ""
-        return _failure(error, f"{where}{error.strerror}", _DISK_HINTS[error.errno], FAILED)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return _failure(error, f"out of memory: {error}".removesuffix(": "), _MEMORY_HINT, FAILED)
-    return _usage(error)
+        message, hint, code = error.message, error.hint, SIGNALLED + error.signal
+    elif isinstance(error, KeyboardInterrupt):
+        message, hint, code = "interrupted", "rerun the same command to resume", SIGNALLED + 2
+    elif isinstance(error, core.ApmError):
+        message, hint, code = translate(error.message, command), translate(error.hint, command), exit_code_of(error)
+    elif isinstance(error, OSError) and error.errno in _DISK_HINTS:
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+        hint = _DISK_HINTS[error.errno]
+    elif isinstance(error, MemoryError) or name == "OutOfMemoryError":
+        message, hint = f"out of memory: {error}".removesuffix(": "), _MEMORY_HINT
+    elif hasattr(error, "format_message"):  # of the parser, whose errors have no public base in all versions
+        usage = getattr(getattr(error, "ctx", None), "command_path", "apmctl")
+        name, message, hint, code = "UsageError", error.format_message(), f"see `{usage} --help`", USAGE
+    else:
+        return None
+    return Failure(name, " ".join(message.split()) or name, " ".join(hint.split()), code)
 
 
 def exit_code_of(error: core.ApmError) -> int:
     """The exit code of a foreseen error."""
     return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
-
-
-def _usage(error: BaseException) -> Failure | None:
-    """What the parser refused. Its errors have no public base in all versions, but all of them format themselves."""
-    format_message = getattr(error, "format_message", None)
-    if format_message is None:
-        return None
-    context = getattr(error, "ctx", None)
-    command = getattr(context, "command_path", "apmctl")
-    message = _one_line(format_message())
-    return Failure("UsageError", message, f"`{command} --help` lists what there is", USAGE)
-
-
-def _failure(error: BaseException, message: str, hint: str, code: int) -> Failure:
-    return Failure(type(error).__name__, _one_line(message) or type(error).__name__, _one_line(hint), code)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

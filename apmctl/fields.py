@@ -5,12 +5,11 @@ So a command has the flags that its configuration has fields, with nothing writt
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from apmctl.signature import SOURCE_PANEL, Group, Values, option
+from apmctl.signature import SOURCE_PANEL, Group, Values, option, together
 from apmctl_core import config as configs
 from apmctl_core.config import Config, Field, Recipe
 from apmctl_core.errors import ConfigError
@@ -32,25 +31,11 @@ class Settings:
         return resolve(dataset, preset_name=self.preset, toml=toml, flags=self.flags)
 
 
-_PRESET = option(
-    "preset",
-    str | None,
-    "--preset",
-    metavar="NAME",
-    help="Named settings to start from; `apmctl presets` lists them.",
-    rich_help_panel=SOURCE_PANEL,
-)
-_CONFIG = option(
-    "config",
-    Path | None,
-    "--config",
-    metavar="FILE",
-    help="TOML file over the preset; flags override both.",
-    rich_help_panel=SOURCE_PANEL,
-)
-_DEPTH = option(
-    "depth", int | None, "--depth", metavar="N", help="Short for --arch convnetN.", rich_help_panel="Network"
-)
+_PRESET_HELP = "Named settings to start from; `apmctl presets` lists them."
+_PRESET = option(SOURCE_PANEL, "--preset", str | None, _PRESET_HELP, metavar="NAME")
+_CONFIG_HELP = "TOML file over the preset; flags override both."
+_CONFIG = option(SOURCE_PANEL, "--config", Path | None, _CONFIG_HELP, metavar="FILE")
+_DEPTH = option("Network", "--depth", int | None, "Short for --arch convnetN.", metavar="N")
 
 
 @dataclass(frozen=True)
@@ -83,7 +68,7 @@ DISTILL = (
     Table("distill.student", configs.TrainConfig, "Students", prefix="student_"),
     _DATA,
     _MODEL,
-    Table("teachers", configs.TeacherConfig, "Teachers, where a pool must be trained", prefix="teacher_"),
+    Table("teachers", configs.TeacherConfig, "Teachers, if a pool must be trained", prefix="teacher_"),
     _GENERAL,
 )
 EVALUATE = (
@@ -95,20 +80,20 @@ EVALUATE = (
 
 def settings(tables: tuple[Table, ...]) -> Group:
     """The options of a recipe's tables, beside a preset and a file: the argument `settings`."""
-    options = _fields_as_options(tables, "preset's")
+    options = _options(tables, "preset's")
 
     def collect(values: Values) -> Settings:
         flags = _nested(options, values)
         _apply_depth(flags, values["depth"])
         return Settings(preset=values["preset"], config=values["config"], flags=flags)
 
-    return Group("settings", (*(param for _, _, param in options), _DEPTH, _PRESET, _CONFIG), collect)
+    return together("settings", (*(each for _, _, each in options), _DEPTH, _PRESET, _CONFIG), collect)
 
 
 def changes(tables: tuple[Table, ...]) -> Group:
     """The options of a recipe's tables as changes to the recipe of an artifact: the argument `changes`."""
-    options = _fields_as_options(tables, "set's")
-    return Group("changes", tuple(param for _, _, param in options), lambda values: _nested(options, values))
+    options = _options(tables, "set's")
+    return together("changes", (each for _, _, each in options), lambda values: _nested(options, values))
 
 
 def flags_of(tables: tuple[Table, ...]) -> dict[str, str]:
@@ -116,23 +101,22 @@ def flags_of(tables: tuple[Table, ...]) -> dict[str, str]:
     return {f"{table.path}.{f.name}".lstrip("."): table.flag(f) for table in tables for f in table.fields()}
 
 
-_Options = list[tuple[Table, Field, inspect.Parameter]]
+_Options = list[tuple[Table, Field, Group]]
 
 
-def _fields_as_options(tables: tuple[Table, ...], origin: str) -> _Options:
+def _options(tables: tuple[Table, ...], origin: str) -> _Options:
     # Methods share fields: one option sets that of whichever is chosen.
     fields = {(table.path, f.name): (table, f) for table in tables for f in table.fields()}
-    return [(table, f, _field_option(table, f, origin)) for table, f in fields.values()]
+    return [(table, f, _option(table, f, origin)) for table, f in fields.values()]
 
 
-def _field_option(table: Table, f: Field, origin: str) -> inspect.Parameter:
-    flag = table.flag(f)
-    name = f"{table.path}_{f.name}".replace(".", "_").lstrip("_")
-    info: dict[str, Any] = {"help": _help(f, origin), "rich_help_panel": table.panel}
+def _option(table: Table, f: Field, origin: str) -> Group:
+    flag, help = table.flag(f), _help(f, origin)
     if f.type is bool:
-        return option(name, bool | None, f"{flag}/--no-{flag.removeprefix('--')}", **info)
-    info["metavar"] = "|".join(f.choices) or {int: "N", float: "X", str: "NAME"}[f.type]
-    return option(name, list[f.type] | None if f.many else f.type | None, flag, **info)  # type: ignore[name-defined]
+        return option(table.panel, f"{flag}/--no-{flag.removeprefix('--')}", bool | None, help)
+    kind = list[f.type] | None if f.many else f.type | None  # type: ignore[name-defined]
+    metavar = "|".join(f.choices) or {int: "N", float: "X", str: "NAME"}[f.type]
+    return option(table.panel, flag, kind, help, metavar=metavar)
 
 
 def _help(f: Field, origin: str) -> str:
@@ -140,18 +124,18 @@ def _help(f: Field, origin: str) -> str:
     if "[default" in f.help:
         return f.help
     default = f.default
-    if isinstance(default, bool):
-        default = "on" if default else "off"
-    elif isinstance(default, tuple):
+    if f.many:
         default = ", ".join(default)
+    elif f.type is bool:
+        default = "on" if default else "off"
     return f"{f.help} [{origin} or {default}]"
 
 
 def _nested(options: _Options, values: Values) -> dict[str, Any]:
     """The options that were given, nested as the recipe is."""
     flags: dict[str, Any] = {}
-    for table, f, param in options:
-        value = values[param.name]
+    for table, f, each in options:
+        value = values[each.name]
         if value is None or value == []:
             continue
         target = flags

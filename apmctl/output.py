@@ -11,13 +11,13 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePath
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePath
 from typing import Any, Protocol, TextIO
 
 import msgspec
 
-from apmctl.blocks import Block, as_text, on_terminal
+from apmctl.blocks import Block, as_text
 from apmctl.errors import Failure, translate
 from apmctl.text import clean
 
@@ -43,8 +43,12 @@ class Sink:
         """Print the result of a command, once a command."""
         if self.json:
             self.text(to_json(result))
+        elif self.quiet:
+            self.text(result.brief())
         else:
-            self.text(result.brief() if self.quiet else _human(result.blocks()))
+            from rich.console import Console
+
+            self.text(as_text(result.blocks(), Console(file=sys.stdout) if sys.stdout.isatty() else None))
 
     def text(self, text: str) -> None:
         """Print text on stdout as it is."""
@@ -61,9 +65,8 @@ class Sink:
 
     def complaint(self, failure: Failure) -> None:
         """Print an error on stderr: a line that says what is wrong, and one that says what to do."""
-        _write(sys.stderr, f"error: {clean(failure.message)}")
-        if failure.hint:
-            _write(sys.stderr, f"hint: {clean(failure.hint)}")
+        hint = f"\nhint: {clean(failure.hint)}" if failure.hint else ""
+        _write(sys.stderr, f"error: {clean(failure.message)}{hint}")
 
     def failure(self, failure: Failure) -> None:
         """Print an error in place of a result: with `--json` it is also the document on stdout."""
@@ -77,14 +80,6 @@ def labelled(text: str, level: str) -> str:
     return f"{'note' if level == 'info' else level}: {translate(text, '')}"
 
 
-def _human(blocks: Iterable[Block]) -> str:
-    if not sys.stdout.isatty():
-        return as_text(blocks)
-    from rich.console import Console
-
-    return on_terminal(blocks, Console(file=sys.stdout))
-
-
 def to_json(document: Any) -> str:
     """A value as one JSON document. Numbers that are not finite become null."""
     return json.dumps(plain(document), indent=2, allow_nan=False, ensure_ascii=True)
@@ -94,23 +89,17 @@ def plain(value: Any) -> Any:
     """A value as dicts, lists, strings, finite numbers and None; `document()` of a value takes precedence."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
     if hasattr(value, "document"):
         return plain(value.document())
     if isinstance(value, msgspec.Struct):
         return plain(msgspec.structs.asdict(value))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if dataclasses.is_dataclass(value):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if hasattr(value, "__struct_fields__"):  # of msgspec
-        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (Sequence, set, frozenset)) and not isinstance(value, (bytes, bytearray)):
+    if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
-    if isinstance(value, PurePath):
-        return str(value)
-    raise TypeError(f"cannot be JSON: {type(value).__name__}")
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def _write(stream: TextIO, text: str) -> None:
@@ -124,11 +113,5 @@ def _write(stream: TextIO, text: str) -> None:
         _write(stream, text.encode(encoding, "backslashreplace").decode(encoding))
     except BrokenPipeError:
         # A reader that stops early (`| head`) is not a failure of the command: the rest is discarded.
-        _discard(stream)
-
-
-def _discard(stream: TextIO) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())
-        os.close(null)
+        with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("w") as null:
+            os.dup2(null.fileno(), stream.fileno())

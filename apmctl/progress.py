@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from apmctl.output import Sink, labelled
-from apmctl.text import clean, duration, label, number, plural, reading
+from apmctl.text import clean, duration, label, plural, reading
 from apmctl_core.events import Emit, Event, Note, Progress, silent
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ class Meter:
 def speed(per_second: float, unit: str) -> str:
     """A rate per second, or seconds per unit where that is slow."""
     if per_second >= 1:
-        return f"{number(per_second)} {plural(unit)}/s"
-    return f"{number(1 / per_second)} s/{unit.removesuffix('s')}"
+        return f"{per_second:.4g} {plural(unit)}/s"
+    return f"{1 / per_second:.4g} s/{unit.removesuffix('s')}"
 
 
 class Meters:

@@ -1,4 +1,4 @@
-"""Commands whose options are declared in groups: `takes` turns groups into the signature that Typer reads.
+"""How commands declare what they take: `takes` turns groups of options into the signature that Typer reads.
 
 A group collects its options into one value, so a command gets one argument a group instead of one an option.
 """
@@ -7,43 +7,36 @@ from __future__ import annotations
 
 import functools
 import inspect
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Annotated, Any
 
 import typer
 
 Values = Mapping[str, Any]
-SOURCE_PANEL = "Settings from elsewhere"
+SOURCE_PANEL = "Start from"
+_Command = Callable[..., None]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Options that belong together: `collect` makes of their values the argument `name` of the command."""
+    """Parameters that belong together: `collect` makes of their values the argument `name` of the command."""
 
     name: str
     params: tuple[inspect.Parameter, ...]
     collect: Callable[[Values], Any]
 
 
-def takes(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of `groups` in place of its parameters of their names."""
+def takes(*groups: Group) -> Callable[[_Command], _Command]:
+    """Give a command the options of `groups` in place of its parameters, which have their names."""
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        hints = typing.get_type_hints(command, include_extras=True)
-        collected = {group.name for group in groups}
-        signature = inspect.signature(command)
-        own = [p.replace(annotation=hints[n]) for n, p in signature.parameters.items() if n not in collected]
-        made = [param for group in groups for param in group.params]
-        parameters = [*(p for p in own if not _is_option(p)), *made, *(p for p in own if _is_option(p))]
-
+    def decorate(command: _Command) -> _Command:
         @functools.wraps(command)
         def wrapper(**values: Any) -> None:
-            arguments = {p.name: values[p.name] for p in own}
-            arguments |= {g.name: g.collect({p.name: values[p.name] for p in g.params}) for g in groups}
-            command(**arguments)
+            command(**{g.name: g.collect({p.name: values[p.name] for p in g.params}) for g in groups})
 
+        parameters = [param for group in groups for param in group.params]
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
         return wrapper
@@ -51,12 +44,25 @@ def takes(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]
     return decorate
 
 
-def _is_option(param: inspect.Parameter) -> bool:
-    return param.kind is inspect.Parameter.KEYWORD_ONLY
+def together(name: str, members: Iterable[Group], collect: Callable[[Values], Any]) -> Group:
+    """The parameters of several groups as one group."""
+    return Group(name, tuple(param for member in members for param in member.params), collect)
 
 
-def option(name: str, kind: Any, *decls: str, default: Any = None, **info: Any) -> inspect.Parameter:
-    """A parameter that Typer takes for an option; square brackets in its help are text, not markup."""
-    info["help"] = info["help"].replace("[", r"\[")
-    annotation = Annotated[kind, typer.Option(*decls, show_default=False, **info)]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+def option(panel: str | None, flags: str, kind: Any, help: str, default: Any = None, **info: Any) -> Group:
+    """An option by its flags, e.g. `--quiet -q` or `--compile/--no-compile`; the first of them names the parameter."""
+    name = flags.split()[0].split("/")[0].removeprefix("--").replace("-", "_")
+    declared = typer.Option(*flags.split(), help=help, show_default=False, rich_help_panel=panel, **info)
+    return _single(name, kind, declared, default)
+
+
+def argument(name: str, kind: Any, metavar: str, help: str, default: Any = inspect.Parameter.empty) -> Group:
+    """A positional argument, which is required if it has no default."""
+    return _single(name, kind, typer.Argument(metavar=metavar, help=help, show_default=False), default)
+
+
+def _single(name: str, kind: Any, declared: Any, default: Any) -> Group:
+    declared.help = declared.help.replace("[", r"\[")  # square brackets are text, not markup
+    keyword, annotation = inspect.Parameter.KEYWORD_ONLY, Annotated[kind, declared]
+    parameter = inspect.Parameter(name, keyword, default=default, annotation=annotation)
+    return Group(name, (parameter,), itemgetter(name))

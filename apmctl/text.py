@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -19,12 +20,9 @@ def clean(value: object) -> str:
 
 def size(count: float) -> str:
     """Bytes in the unit that a person would choose."""
-    value = float(count)
-    for unit in _STEPS[:-1]:
-        if abs(value) < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} {_STEPS[-1]}"
+    step = min(int(math.log10(max(count, 1))) // 3, len(_STEPS) - 1)
+    value = count / 1000**step
+    return f"{value:.{0 if step == 0 or value >= 100 else 1}f} {_STEPS[step]}"
 
 
 def parse_size(text: str) -> int | None:
@@ -38,16 +36,10 @@ def parse_size(text: str) -> int | None:
 
 def duration(seconds: float) -> str:
     """Seconds as 0.4 s, 42 s, 3:05 min or 2:10 h."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes}:{rest:02d} min"
-    hours, rest = divmod(minutes, 60)
-    return f"{hours}:{rest:02d} h"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60}:{minutes % 60:02d} h"
+    return f"{minutes}:{rest:02d} min" if minutes else f"{rest} s" if seconds >= 9.95 else f"{seconds:.1f} s"
 
 
 def plural(unit: str) -> str:
@@ -60,11 +52,6 @@ def label(metric: str) -> str:
     return metric.removesuffix("_bytes").replace("_", " ")
 
 
-def number(value: float) -> str:
-    """A number with four significant digits."""
-    return f"{value:.4g}"
-
-
 def reading(metric: str, value: Any) -> str:
     """The value of a metric, in the unit that its name gives."""
     if isinstance(value, list):
@@ -73,7 +60,7 @@ def reading(metric: str, value: Any) -> str:
         return str(value)
     if metric.endswith("bytes"):
         return size(value)
-    return duration(value) if metric == "seconds" else number(value)
+    return duration(value) if metric == "seconds" else f"{value:.4g}"
 
 
 def count(quantity: int, unit: str) -> str:

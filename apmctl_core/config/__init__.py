@@ -1,6 +1,5 @@
 """The configuration of a run: its fields, recipes, presets and the published table."""
 
-from apmctl_core.config.identity import SCHEMA_VERSION, canonical_json, digest, subtree
 from apmctl_core.config.recipe import (
     METHODS,
     ApmConfig,
@@ -13,7 +12,7 @@ from apmctl_core.config.recipe import (
     TrainConfig,
     method_config,
 )
-from apmctl_core.config.schema import Config, Field, from_dict, read_toml, to_dict
+from apmctl_core.config.schema import SCHEMA_VERSION, Config, Field, digest, from_dict, read_toml, subtree, to_dict
 
 __all__ = [
     "METHODS",
@@ -28,7 +27,6 @@ __all__ = [
     "Recipe",
     "TeacherConfig",
     "TrainConfig",
-    "canonical_json",
     "digest",
     "from_dict",
     "method_config",

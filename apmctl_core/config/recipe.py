@@ -22,9 +22,7 @@ Rate = Annotated[float, Meta(ge=0, le=FINITE)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Epochs = Annotated[Count, "Epochs; the learning rate drops tenfold at half of them."]
 LearningRate = Annotated[Rate, "Learning rate."]
-Preprocessing = Literal["zca", "standard"]
 Committee = Literal["single", "mean"]
-Labels = Literal["soft", "hard"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +31,14 @@ class DataConfig(Config, path="data"):
 
     dataset: str
     resolution: Annotated[Side | None, "Side of the square images in pixels [default: the data set's own]."] = None
-    preprocessing: Annotated[Preprocessing, "Space that networks train in."] = "standard"
+    preprocessing: Annotated[Literal["zca", "standard"], "Preprocessing of the images."] = "standard"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Config, path="model"):
     """The network of teachers, students and, unless told otherwise, of the evaluation."""
 
-    arch: Annotated[str, "Network: convnet1 to convnet6; auto: as deep as the images allow, up to 4x4 pixels."] = "auto"
+    arch: Annotated[str, "Network: convnet1 to convnet6; auto: the deepest that leaves 4x4 pixels."] = "auto"
     width: Annotated[int, Meta(ge=1, le=4096), "Filters in each block of the network."] = 128
 
 
@@ -71,15 +69,15 @@ class DistillConfig(Config, path="distill"):
     method: Annotated[str, "Method of distillation."] = "apm"
     ipc: Annotated[Count, "Synthetic images per class."] = 10
     rounds: Annotated[CountOrZero, "R: updates of the images."] = 2500
-    batch: Annotated[CountOrZero, "B: images drawn for a refresh cycle (0: all of them)."] = 0
-    image_lr: Annotated[
-        Rate | None, "Learning rate of the images; the step of one image is this over B [default: scaled with B]."
-    ] = None
+    batch: Annotated[CountOrZero, "B: images drawn for a refresh cycle (0 = all)."] = 0
+    image_lr: Annotated[Rate | None, "Learning rate of the images; each takes 1/B of it [default: scaled with B]."] = (
+        None
+    )
     image_momentum: Annotated[Fraction, "Momentum of the images' SGD."] = 0.5
     image_decay: Annotated[Rate, "Factor on the images' learning rate after half the rounds."] = 0.3
-    init: Annotated[Literal["real", "noise"], "Where the images start: real images or noise."] = "real"
-    augment_images: Annotated[bool, "Augment the images (DSA) in their own updates, too."] = False
-    committee: Annotated[Committee, "Who labels the finished images: one teacher, or the mean of all."] = "single"
+    init: Annotated[Literal["real", "noise"], "Initial images: real ones or noise."] = "real"
+    augment_images: Annotated[bool, "Also augment the images (DSA) in their own updates."] = False
+    committee: Annotated[Committee, "Who labels the images: one teacher, or the mean of all."] = "single"
 
     def __post_init__(self) -> None:
         if type(self) is not _method_class(self.method):
@@ -131,11 +129,10 @@ class ApmConfig(DistillConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.checkpoints > self.student.epochs:
-            raise ConfigError(
-                f"`distill.checkpoints` {self.checkpoints} is more than `distill.student.epochs` {self.student.epochs}",
-                "a student has at most one checkpoint per epoch",
-            )
+        epochs = self.student.epochs
+        if self.checkpoints > epochs:
+            message = f"`distill.checkpoints` {self.checkpoints} is more than `distill.student.epochs` {epochs}"
+            raise ConfigError(message, "a student has at most one checkpoint per epoch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +141,8 @@ class EvalConfig(TrainConfig, path="evaluate"):
 
     protocol: Annotated[str, "Protocol of the evaluation."] = "apm"
     epochs: Epochs = 1000
-    repeats: Annotated[Count, "Networks trained from random weights for each row."] = 5
-    labels: Annotated[tuple[Labels, ...], "Labels to train on (repeatable)."] = ("soft", "hard")
+    repeats: Annotated[Count, "Networks trained per row, from random weights."] = 5
+    labels: Annotated[tuple[Literal["soft", "hard"], ...], "Labels to train on (repeatable)."] = ("soft", "hard")
     arch: Annotated[tuple[str, ...], "Networks to train (repeatable); auto is that of the set [default: auto]."] = ()
 
 
@@ -159,6 +156,4 @@ class Recipe(Config):
     distill: DistillConfig = field(default_factory=ApmConfig)
     evaluate: EvalConfig = EvalConfig()
     seed: Annotated[int, Meta(ge=0, le=10**18), "Seed of every random draw."] = 0
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16"], "Arithmetic of the networks; auto: bf16 where the device has it."
-    ] = "auto"
+    precision: Annotated[Literal["auto", "fp32", "bf16"], "Arithmetic of the networks; auto: bf16 if native."] = "auto"

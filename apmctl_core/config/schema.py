@@ -11,11 +11,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import hashlib
+import json
 import math
 import sys
 import tomllib
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -24,6 +27,7 @@ import msgspec
 
 from apmctl_core.errors import ConfigError
 
+SCHEMA_VERSION = 2  # of what `digest` covers
 FINITE = sys.float_info.max  # the bound of a number that has no other one
 _WORDS = {int: "a whole number", float: "a finite number", str: "a string", bool: "true or false"}
 
@@ -38,8 +42,7 @@ class Field:
     type: Any
     many: bool
     choices: tuple[str, ...]
-    low: float | None
-    high: float | None
+    bounds: msgspec.Meta
     help: str
 
     def read(self, value: Any, base: Any, path: str) -> Any:
@@ -64,17 +67,16 @@ class Field:
         kinds = (int, float) if self.type is float else (self.type,)
         if type(item) not in kinds or (isinstance(item, float) and not math.isfinite(item)):
             return f"must be {_WORDS[self.type]}, got {item!r}"
-        if self.low is not None and item < self.low:
-            return f"must be at least {self.low:g}, got {item}"
-        if self.high is not None and item > self.high:
-            return f"must be at most {self.high:g}, got {item}"
-        return None
+        low, high = self.bounds.ge, self.bounds.le
+        if low is not None and item < low:
+            return f"must be at least {low:g}, got {item}"
+        return f"must be at most {high:g}, got {item}" if high is not None and item > high else None
 
     def _range(self) -> str:
         if self.choices:
             return f"choose one of: {', '.join(self.choices)}"
-        low = f" from {self.low:g}" if self.low is not None else ""
-        high = f" to {self.high:g}" if self.high not in (None, FINITE) else ""
+        low = f" from {self.bounds.ge:g}" if self.bounds.ge is not None else ""
+        high = f" to {self.bounds.le:g}" if self.bounds.le not in (None, FINITE) else ""
         return f"give {_WORDS[self.type]}{low}{high}"
 
 
@@ -114,7 +116,7 @@ def _field(f: dataclasses.Field[Any], annotation: Any) -> Field:
     bounds = next((each for each in declared if isinstance(each, msgspec.Meta)), msgspec.Meta())
     help = next((each for each in declared if isinstance(each, str)), "")
     default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
-    return Field(f.name, annotation, default, str if choices else kind, many, choices, bounds.ge, bounds.le, help)
+    return Field(f.name, annotation, default, str if choices else kind, many, choices, bounds, help)
 
 
 def _parts(annotation: Any) -> tuple[Any, tuple[Any, ...], bool]:
@@ -155,17 +157,14 @@ def from_dict(cls: type[T], values: Any, base: T | None = None, path: str = "") 
     changes = {}
     for name, value in values.items():
         if name not in fields:
-            raise ConfigError(f"unknown field `{_join(path, name)}`", _nearest(name, fields, path))
+            near = difflib.get_close_matches(str(name), fields, 1)
+            hint = f"did you mean `{_join(path, near[0])}`?" if near else f"known here: {', '.join(fields)}"
+            raise ConfigError(f"unknown field `{_join(path, name)}`", hint)
         changes[name] = fields[name].read(value, kept.get(name), _join(path, name))
     for name, field in fields.items():
         if field.default is dataclasses.MISSING and name not in kept | changes:
             raise ConfigError(f"`{_join(path, name)}` is missing")
     return typing.cast(T, kind(**(kept | changes)))
-
-
-def _nearest(name: str, fields: dict[str, Field], path: str) -> str:
-    near = difflib.get_close_matches(str(name), fields, 1)
-    return f"did you mean `{_join(path, near[0])}`?" if near else f"known here: {', '.join(fields)}"
 
 
 def _join(path: str, name: str) -> str:
@@ -180,3 +179,21 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read {path}: {e}", "give the path of a TOML file") from e
     except ValueError as e:
         raise ConfigError(f"{path} is not TOML: {e}", "`presets NAME` prints a file to start from") from e
+
+
+def digest(kind: str, config: dict[str, Any], inputs: dict[str, str], schema: int = SCHEMA_VERSION) -> str:
+    """The id of an artifact: sha256 over kind, schema, config and the digests of its inputs, 12 hex digits."""
+    covered = {"kind": kind, "schema": schema, "config": config, "inputs": inputs}
+    text = json.dumps(covered, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def subtree(recipe: dict[str, Any], paths: Iterable[str]) -> dict[str, Any]:
+    """The parts of a recipe's plain values at dotted paths, nested as they are there; what is not set is left out."""
+    picked: dict[str, Any] = {}
+    for path in paths:
+        *tables, name = path.split(".")
+        source = functools.reduce(lambda values, table: values.get(table, {}), tables, recipe)
+        if name in source:
+            functools.reduce(lambda values, table: values.setdefault(table, {}), tables, picked)[name] = source[name]
+    return picked

@@ -6,8 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from apmctl_core.config import Recipe, from_dict
-from apmctl_core.config.presets import preset, recipe_for
-from apmctl_core.config.table import nearest
+from apmctl_core.config.presets import nearest, preset, recipe_for
 from apmctl_core.data.source import KNOWN
 from apmctl_core.errors import ConfigError
 

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from apmctl.blocks import as_text
+from apmctl.commands import artifacts
 from apmctl.output import to_json
-from apmctl.results import kept
 from apmctl_core.artifacts.artifact import Artifact
 
 from .conftest import Answer
@@ -182,9 +182,9 @@ def test_strings_from_an_artifact_cannot_control_the_terminal(monkeypatch: pytes
             environment={"created": evil, evil: {evil: evil}},
         ),
     )
-    row = msgspec.structs.replace(ROW, arch=evil, protocol={evil: evil})
-    monkeypatch.setattr(kept, "report_rows", lambda _: [row])
-    for result in (kept.shown(artifact), kept.Listing.by([artifact], []), kept.Removed(removed=[evil])):
+    row = msgspec.structs.replace(ROW, arch=evil, protocol={evil: evil}, scores={f"{evil}[/bold]": 1.0})
+    monkeypatch.setattr(artifacts, "report_rows", lambda _: [row])
+    for result in (artifacts.shown(artifact), artifacts.Listing.by([artifact], []), artifacts.Removed(removed=[evil])):
         for text in (as_text(result.blocks()), to_json(result)):
             assert all(line.isprintable() for line in text.split("\n"))
 

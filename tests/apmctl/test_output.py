@@ -13,7 +13,7 @@ from types import MappingProxyType
 import pytest
 from rich.console import Console
 
-from apmctl.blocks import Block, Pairs, Table, as_text, on_terminal
+from apmctl.blocks import Block, Pairs, Table, as_text
 from apmctl.errors import Failure
 from apmctl.output import Sink, plain, to_json
 from apmctl.text import clean, duration, size
@@ -136,7 +136,7 @@ def test_plain_tables_and_pairs_are_aligned_and_escaped() -> None:
 
 def _on_terminal(*blocks: Block, width: int = 80) -> list[str]:
     console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=width)
-    return [line.rstrip() for line in on_terminal(blocks, console).split("\n")]
+    return [line.rstrip() for line in as_text(blocks, console).split("\n")]
 
 
 def _listing(ref: str) -> Table:

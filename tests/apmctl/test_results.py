@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from apmctl.blocks import as_text
+from apmctl.commands.hub import Location, Pulled, Pushed
+from apmctl.commands.make import Made, Planned, Released
 from apmctl.output import to_json
-from apmctl.results.exchanged import Location, Pulled, Pushed, Released
-from apmctl.results.made import Identity, Made, Planned, Product
+from apmctl.results import Identity, Product
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.hub.pull import Pulled as Fetched
 from apmctl_core.hub.push import Pushed as Publication
@@ -43,7 +44,7 @@ OUTCOME = Outcome(artifact=ARTIFACT, reused=True, metrics={"images": 10}, elapse
 
 
 def test_push() -> None:
-    result = Pushed.of(PUBLICATION, repository=PUBLICATION.repo, artifact=Identity.of(ARTIFACT))
+    result = Pushed.by(PUBLICATION, artifact=Identity.of(ARTIFACT))
     document = {"command": "push", "artifact": IDENTITY, **LOCATION}
     assert list(json.loads(to_json(result)).items()) == list(document.items())
     assert result.brief() == COMMIT
@@ -55,13 +56,13 @@ def test_push() -> None:
 
 def test_push_of_what_the_repository_has() -> None:
     again = replace(PUBLICATION, uploaded=(), unchanged=7, deleted=("old", "older"), tag="v1")
-    text = as_text([Location.of(again, repository=again.repo).pairs()])
+    text = as_text([Location.by(again).pairs()])
     for line in ("sent       nothing new", "unchanged  7 files", "deleted    old, older", "tag        v1"):
         assert line in text
 
 
 def test_distill_with_push() -> None:
-    hub = Location.of(PUBLICATION, repository=PUBLICATION.repo)
+    hub = Location.by(PUBLICATION)
     result = Released.by("distill", OUTCOME, results=[ROW], hub=hub)
     document = json.loads(to_json(result))
     made = json.loads(to_json(Made.by("distill", OUTCOME)))
@@ -99,7 +100,7 @@ def test_the_preview_of_a_set_is_named(tmp_path: Path) -> None:
 
 def test_a_dry_run_of_what_exists() -> None:
     recipe = {"seed": 0, "model": {"width": 8}}
-    nothing = {"steps": (), "seconds": 0.0, "memory_bytes": 0, "segment": 0}
+    nothing = {"steps": (), "seconds": 0.0, "memory_bytes": 0, "disk_bytes": 0, "segment": 0}
     result = Planned(command="distill", id="0" * 12, exists=True, settings_from="preset x", recipe=recipe, **nothing)
     assert as_text(result.blocks()).splitlines() == [
         *("dry run of distill; settings: preset x", "  seed         0", "  model.width  8", "id 000000000000"),

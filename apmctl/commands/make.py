@@ -1,0 +1,222 @@
+"""`apmctl teachers`, `distill`, `relabel` and `eval`: the commands that make artifacts, and their results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Self
+
+import typer
+
+from apmctl import fields
+from apmctl.blocks import Block, Pairs, Table
+from apmctl.commands.hub import Location
+from apmctl.errors import FAILED, Failure
+from apmctl.fields import Settings
+from apmctl.options import DATASET, DRY_RUN, MACHINE, NAME, OUTPUT, OUTPUT_PANEL, POOL, SET, OpenSession
+from apmctl.output import Result, Sink
+from apmctl.results import Document, Product, accuracies, flat, readings
+from apmctl.signature import option, takes
+from apmctl.text import duration, size
+from apmctl_core.config import to_dict
+from apmctl_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from apmctl_core.artifacts.kinds.reports import ReportRow
+    from apmctl_core.jobs import Outcome, Plan, PlanStep
+
+
+class Made(Document):
+    """An artifact and what it took; seconds and bytes count this command only."""
+
+    command: str
+    artifact: Product
+    metrics: Mapping[str, Any]
+    elapsed_s: float
+    peak_memory_bytes: int
+
+    @classmethod
+    def by(cls, command: str, outcome: Outcome, **more: Any) -> Self:
+        """What `command` made; `more` are the fields that a subclass adds."""
+        return cls.of(outcome, command=command, artifact=Product.of(outcome.artifact, reused=outcome.reused), **more)
+
+    def brief(self) -> str:
+        return self.artifact.ref
+
+    def blocks(self) -> Iterator[Block]:
+        preview = self.artifact.path / "preview.png"
+        paths = [("path", self.artifact.path)] + ([("preview", preview)] if preview.is_file() else [])
+        yield self.artifact.headline
+        yield Pairs([*paths, *readings(self.metrics)])
+        yield _cost(self)
+
+
+class Released(Made):
+    """A set that was made, evaluated and pushed."""
+
+    results: Sequence[ReportRow]
+    hub: Location
+
+    def blocks(self) -> Iterator[Block]:
+        yield from super().blocks()
+        yield from accuracies(self.results)
+        yield self.hub.pairs()
+
+
+class EvaluationReport(Product):
+    """A report; `set` is the set that was evaluated."""
+
+    set: str | None
+
+
+class Evaluated(Document):
+    """Accuracies: a row for each network and kind of labels."""
+
+    command: str = "eval"
+    artifact: EvaluationReport
+    results: Sequence[ReportRow]
+    elapsed_s: float
+    peak_memory_bytes: int
+
+    def brief(self) -> str:
+        return "\n".join(f"{row.accuracy_mean:.4f}" for row in self.results)
+
+    def blocks(self) -> Iterator[Block]:
+        yield self.artifact.headline
+        yield from accuracies(self.results)
+        yield _cost(self)
+
+
+def _cost(result: Made | Evaluated) -> str:
+    return f"{duration(result.elapsed_s)}, peak memory {size(result.peak_memory_bytes)}"
+
+
+class Planned(Document):
+    """What a command would do: the settled recipe, the steps, time and memory; no `id` while the data is unknown."""
+
+    command: str
+    dry_run: bool = True
+    id: str | None
+    exists: bool
+    settings_from: str
+    recipe: Mapping[str, Any]
+    steps: Sequence[PlanStep]
+    seconds: float
+    memory_bytes: int
+    disk_bytes: int
+    segment: int
+
+    @classmethod
+    def by(cls, plan: Plan, origin: str) -> Self:
+        """A plan for a recipe that began as `origin`."""
+        return cls.of(plan, settings_from=origin, recipe=to_dict(plan.recipe))
+
+    def brief(self) -> str:
+        return self.id or ""
+
+    def blocks(self) -> Iterator[Block]:
+        yield f"dry run of {self.command}; settings: {self.settings_from}"
+        yield Pairs(flat(self.recipe))
+        yield f"id {self.id or 'unknown until the data is available'}"
+        if self.exists:
+            yield "exists; would be reused"
+            return
+        times = [f"about {duration(step.seconds)}" if step.seconds else "-" for step in self.steps]
+        rows = [(step.name, step.detail, time) for step, time in zip(self.steps, times, strict=True)]
+        yield Table(("step", "what", "time"), rows, wrap=("what",))
+        memory, disk = size(self.memory_bytes), size(self.disk_bytes)
+        needs = f"about {duration(self.seconds)} and {memory} of memory on this machine, {disk} of disk"
+        yield f"{needs}, at most {self.segment} images per pass"
+
+
+@takes(DATASET, fields.settings(fields.TEACHERS), MACHINE, OUTPUT, NAME, DRY_RUN)
+def teachers(
+    dataset: str | None, name: str | None, dry_run: bool, settings: Settings, open_session: OpenSession, out: Sink
+) -> None:
+    """Train a pool of teachers on a data set, or reuse the one that exists."""
+    recipe, origin = settings.recipe(dataset)
+    with open_session(out) as session:
+        from apmctl_core import jobs
+
+        result: Result
+        if dry_run:
+            result = Planned.by(jobs.plan(session, recipe, "teachers"), origin)
+        else:
+            result = Made.by("teachers", jobs.train_pool(session, recipe, name=name))
+    out.result(result)
+
+
+_PUSH_HELP = "Evaluate the finished set, and push it to the Hub with its accuracies."
+_PUSH = option(OUTPUT_PANEL, "--push", str | None, _PUSH_HELP, metavar="OWNER/NAME")
+
+
+@takes(DATASET, fields.settings(fields.DISTILL), MACHINE, OUTPUT, POOL, NAME, DRY_RUN, _PUSH)
+def distill(
+    dataset: str | None,
+    teachers: str | None,
+    name: str | None,
+    dry_run: bool,
+    push: str | None,
+    settings: Settings,
+    open_session: OpenSession,
+    out: Sink,
+) -> None:
+    """Distil a data set into a few synthetic images per class; trains or reuses a pool if none is given."""
+    recipe, origin = settings.recipe(dataset)
+    with open_session(out) as session:
+        from apmctl_core import jobs
+
+        result: Result
+        if dry_run:
+            result = Planned.by(jobs.plan(session, recipe, "distill", pool=teachers), origin)
+        elif push is not None:
+            from apmctl_core.jobs.release import release
+
+            outcome, report, pushed = release(session, recipe, push, pool=teachers, name=name)
+            result = Released.by("distill", outcome, results=report.metrics["results"], hub=Location.by(pushed))
+        else:
+            result = Made.by("distill", jobs.distill_set(session, recipe, pool=teachers, name=name))
+    out.result(result)
+
+
+Committee = StrEnum("Committee", ["mean", "single"])
+_COMMITTEE_HELP = "Who labels: the mean of all teachers, or one."
+_COMMITTEE = option(None, "--committee", Committee, _COMMITTEE_HELP, Committee.mean, metavar="mean|single")
+
+
+@takes(SET, MACHINE, OUTPUT, _COMMITTEE, POOL, NAME)
+def relabel(
+    ref: str, committee: Committee, teachers: str | None, name: str | None, open_session: OpenSession, out: Sink
+) -> None:
+    """Give the images of a set new logits, from its own pool of teachers or another one."""
+    with open_session(out) as session:
+        from apmctl_core import jobs
+
+        outcome = jobs.relabel_set(session, ref, pool=teachers, committee=committee.value, name=name)
+    out.result(Made.by("relabel", outcome))
+
+
+_THRESHOLD_HELP = "Exit 1 if the mean accuracy of the first row is below this fraction."
+_THRESHOLD = option("Evaluation", "--min-accuracy", float | None, _THRESHOLD_HELP, metavar="X")
+
+
+@takes(SET, fields.changes(fields.EVALUATE), MACHINE, OUTPUT, _THRESHOLD)
+def evaluate(
+    ref: str, min_accuracy: float | None, changes: dict[str, Any], open_session: OpenSession, out: Sink
+) -> None:
+    """Train networks on a set, test them, and compare with as many random real images."""
+    if min_accuracy is not None and not 0 <= min_accuracy <= 1:
+        raise ConfigError(f"--min-accuracy must be a fraction, got {min_accuracy}", "e.g. 0.4 for 40 per cent")
+    with open_session(out) as session:
+        from apmctl_core import jobs
+
+        outcome = jobs.evaluate_set(session, ref, changes)
+    report = EvaluationReport.of(outcome.artifact, reused=outcome.reused, set=outcome.metrics["set"])
+    result = Evaluated.of(outcome, artifact=report, results=outcome.metrics["results"])
+    out.result(result)
+    if min_accuracy is not None and (first := result.results[0]).accuracy_mean < min_accuracy:
+        # The result stands on stdout; stderr and the exit code say that it is too low.
+        accuracy = f"accuracy {first.accuracy_mean:.4f} ({first.arch}, {first.labels} labels)"
+        message = f"{accuracy} is below --min-accuracy {min_accuracy:g}"
+        out.complaint(Failure("BelowThreshold", message, "distil with more images per class or more rounds", FAILED))
+        raise typer.Exit(FAILED)
