@@ -29,8 +29,7 @@ app = typer.Typer(name="apmctl", add_completion=False, pretty_exceptions_enable=
 
 @app.callback(invoke_without_command=True)
 def start(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
 ) -> None:
     """Distil image data sets into small synthetic ones; keep, evaluate and publish them."""
     if version:

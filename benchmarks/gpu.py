@@ -22,7 +22,7 @@ from apmctl_core.events import Event, Note, Progress
 from apmctl_core.machine import memory
 from apmctl_core.machine.device import choose_precision
 from apmctl_core.machine.runtime import Runtime, resolve
-from apmctl_core.methods import get
+from apmctl_core.methods import METHODS
 from apmctl_core.models import build, size_of
 from apmctl_core.seeding import Stream
 from apmctl_core.stages import teachers
@@ -160,7 +160,7 @@ def measure(args: Namespace, recipe: Recipe, runtime: Runtime, precision: str) -
 def tables(recipe: Recipe, found: Measured, images: int) -> list[Table]:
     """What was measured, and what follows for the whole recipe."""
     c, t = recipe.distill, recipe.teachers
-    task = Task(shape=SHAPE, num_classes=CLASSES, train=images, test=0, preprocessing="zca", precision="bf16")
+    task = Task(SHAPE, CLASSES, "zca", "bf16", train=images)
     size = size_of(recipe.model, SHAPE, CLASSES)
     batch = min(c.student.batch, c.ipc * CLASSES)
     per_image = 6 * size.multiply_adds
@@ -169,7 +169,7 @@ def tables(recipe: Recipe, found: Measured, images: int) -> list[Table]:
         "a student's step": (found.step, per_image * total / math.ceil(total / batch)),
         f"a refresh cycle (E {c.student.epochs}, Kc {c.checkpoints}, G {c.refresh_every})": (
             found.cycle,
-            get(c.method).cost(replace(c, rounds=c.refresh_every), task, size).flops,
+            METHODS[c.method].cost(replace(c, rounds=c.refresh_every), task, size).flops,
         ),
         f"a teacher's epoch ({images:,} images)": (
             found.epoch,

@@ -21,7 +21,7 @@ from apmctl_core.events import Emit, silent
 from apmctl_core.machine import memory
 from apmctl_core.machine.cost import Cost
 from apmctl_core.machine.runtime import Runtime, resolve
-from apmctl_core.methods import get
+from apmctl_core.methods import METHODS
 from apmctl_core.models import build, size_of
 from apmctl_core.seeding import Stream
 from apmctl_core.stages.distill import distill
@@ -54,7 +54,7 @@ class Setting:
             shape=self.shape, num_classes=self.classes, train=0, test=0, preprocessing="standard", precision=precision
         )
         size = size_of(self.model, self.shape, self.classes)
-        return get(self.config.method).cost(self.config, task, size)
+        return METHODS[self.config.method].cost(self.config, task, size)
 
     @property
     def image_bytes(self) -> int:

@@ -27,7 +27,7 @@ from apmctl_core.machine.segment import Segment
 from apmctl_core.models import NetworkSize, build
 from apmctl_core.models.size import ALL_GRADIENTS, FORWARD
 from apmctl_core.seeding import Stream
-from apmctl_core.training.checkpoint import Snapshot, progress
+from apmctl_core.training.checkpoint import Snapshot
 from apmctl_core.training.context import Context
 from apmctl_core.training.examples import RealSource, Source, TensorSource, exact_images
 from apmctl_core.training.loop import Predictor, Trainer
@@ -103,9 +103,9 @@ class _Evaluation:
         if key not in self._known:
             self._known[key], self._segment = self._context.attempt(measure, self._segment)
             done, accuracy = len(self._known), {"accuracy": self._known[key]}
-            meta = {"accuracies": self._known, "progress": progress(done, self.total, "network")}
-            self._context.keeper.save(_STATE, Snapshot({}, meta, self._segment.limit))
             event = Progress(stage="evaluate", done=done, total=self.total, unit="network", metrics=accuracy)
+            snapshot = Snapshot({}, {"accuracies": self._known}, self._segment.limit, event)
+            self._context.keeper.save(_STATE, snapshot)
             self._context.emit(event)
         return self._known[key]
 

@@ -6,24 +6,15 @@ A job knows what its id covers, what it reads, what it costs and how it is made;
 from __future__ import annotations
 
 from apmctl_core.jobs.commands import distill_set, evaluate_set, relabel_set, train_pool
-from apmctl_core.jobs.job import Job, Located, Outcome, run
+from apmctl_core.jobs.job import Outcome, run
 from apmctl_core.jobs.plan import Plan, PlanStep, plan
-from apmctl_core.jobs.pool import PoolJob
-from apmctl_core.jobs.report import ReportJob
 from apmctl_core.jobs.session import Session
-from apmctl_core.jobs.set import RelabelJob, SetJob
 
 __all__ = [
-    "Job",
-    "Located",
     "Outcome",
     "Plan",
     "PlanStep",
-    "PoolJob",
-    "RelabelJob",
-    "ReportJob",
     "Session",
-    "SetJob",
     "distill_set",
     "evaluate_set",
     "plan",

@@ -194,7 +194,12 @@ def run(session: Session, job: Job) -> Outcome:
     """
     began = time.monotonic()
     missing = pending(session, job)
-    require_resources(session, missing)
+    costs = [each.cost() for each in missing]
+    for cost in costs:
+        session.runtime.require(cost)
+    kept = [session.store.kept_bytes(each.kind, each.id) for each in missing]
+    if missing:
+        require_space(session.store.root, sum(max(0, c.disk_bytes - k) for c, k in zip(costs, kept, strict=True)))
     outcome = None
     for each in missing or (job,):
         outcome = each.execute(session)
@@ -208,17 +213,6 @@ def pending(session: Session, job: Job) -> tuple[Job, ...]:
         return ()
     before = [each for source in job.reads.values() if isinstance(source, Job) for each in pending(session, source)]
     return (*dict.fromkeys(before), job)
-
-
-def require_resources(session: Session, jobs: tuple[Job, ...]) -> None:
-    """Raise ConfigError for a memory budget that one of the jobs exceeds, StoreError for a disk that all of them do."""
-    costs = [job.cost() for job in jobs]
-    for cost in costs:
-        session.runtime.require(cost)
-    store = session.store
-    left = [c.disk_bytes - store.kept_bytes(job.kind, job.id) for job, c in zip(jobs, costs, strict=True)]
-    if left:
-        require_space(store.root, sum(max(0, size) for size in left))
 
 
 def _now() -> str:

@@ -35,7 +35,6 @@ class PoolJob(Job):
         return teachers.cost(self.recipe.teachers, self.task, self.size).on_disk(disk)
 
     def describe(self) -> str:
-        """The teachers, their network and their epochs."""
         r = self.recipe
         return f"train {r.teachers.count} {r.model.arch} of width {r.model.width}, {r.teachers.epochs} epochs each"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from apmctl_core import data as datasets
 from apmctl_core.artifacts import Artifact
-from apmctl_core.config import ModelConfig, Recipe, from_dict
+from apmctl_core.config import Recipe, from_dict
 from apmctl_core.errors import ArtifactError, ConfigError, MismatchError
 from apmctl_core.evaluation.protocols import PROTOCOLS
 from apmctl_core.jobs.settings import complete
@@ -94,15 +94,8 @@ def evaluation(recipe: Recipe, changes: dict[str, Any], shape: Shape, num_classe
                 f"choose one of: {', '.join(protocol.procedures)}",
             )
     recipe = settle(recipe, shape, num_classes, runtime)
-    models = models_of(recipe, shape, num_classes)
-    return replace(recipe, evaluate=replace(recipe.evaluate, arch=tuple(model.arch for model in models)))
-
-
-def models_of(recipe: Recipe, shape: Shape, num_classes: int) -> list[ModelConfig]:
-    """The networks that an evaluation trains, each once. Raises ConfigError for one unknown or too deep."""
     own = recipe.model.arch
-    names = dict.fromkeys(own if arch == "auto" else arch for arch in recipe.evaluate.arch or (own,))
-    models = [replace(recipe.model, arch=arch) for arch in names]
-    for model in models:
-        check(model, shape, num_classes)
-    return models
+    networks = dict.fromkeys(own if arch == "auto" else arch for arch in recipe.evaluate.arch or (own,))
+    for arch in networks:
+        check(replace(recipe.model, arch=arch), shape, num_classes)
+    return replace(recipe, evaluate=replace(recipe.evaluate, arch=tuple(networks)))

@@ -45,7 +45,6 @@ class ReportJob(Job):
         return cost(self.recipe.evaluate, images, self.task, sizes).on_disk(OVERHEAD)
 
     def describe(self) -> str:
-        """The networks and their epochs."""
         e = self.recipe.evaluate
         return f"train {e.repeats} networks a row, {e.epochs} epochs each"
 

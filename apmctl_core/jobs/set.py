@@ -90,7 +90,6 @@ class SetJob(_AnySet):
         return METHODS[d.method].cost(d, self.task, self.size).on_disk(self._disk_bytes())
 
     def describe(self) -> str:
-        """The images, the rounds, and how many images each round draws."""
         d = self.recipe.distill
         total = d.ipc * self.task.num_classes
         return f"{total} images, {d.rounds} rounds on {min(d.batch or total, total)} of them"
@@ -130,7 +129,6 @@ class RelabelJob(_AnySet):
         return labelling.cost(self.recipe.distill.ipc, self.task, self.labellers).on_disk(self._disk_bytes())
 
     def describe(self) -> str:
-        """The images and who labels them."""
         return f"label {self.recipe.distill.ipc * self.task.num_classes} images by {self.pool.ref}"
 
     def make(self, work: Work) -> Product:

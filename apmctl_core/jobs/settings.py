@@ -9,6 +9,7 @@ from apmctl_core.config import Recipe, from_dict
 from apmctl_core.config.presets import nearest, preset, recipe_for
 from apmctl_core.data.source import KNOWN
 from apmctl_core.errors import ConfigError
+from apmctl_core.models.convnet import deepest
 
 
 def resolve(
@@ -75,8 +76,7 @@ def complete(recipe: Recipe, shape: tuple[int, int, int], num_classes: int) -> R
     """
     model, distill = recipe.model, recipe.distill
     if model.arch == "auto":
-        depth = min(6, max(1, min(shape[1:]).bit_length() - 3))
-        model = replace(model, arch=f"convnet{depth}")
+        model = replace(model, arch=deepest(min(shape[1:])))
     if distill.image_lr is None:
         step = nearest(recipe.data.dataset, distill.ipc).step
         distill = replace(distill, image_lr=round(step * distill.drawn(num_classes), 12))

@@ -41,7 +41,10 @@ class WorkspaceKeeper:
 
     def save(self, name: str, snapshot: Snapshot) -> None:
         """Keep a state. Raises StoreError where the disk refuses; the states before it are then intact."""
-        self._workspace.save_state(name, snapshot.tensors, {**snapshot.meta, "segment": snapshot.segment})
+        meta = {**snapshot.meta, "segment": snapshot.segment}
+        if (p := snapshot.progress) is not None:
+            meta["progress"] = {"done": p.done, "total": p.total, "unit": p.unit}
+        self._workspace.save_state(name, snapshot.tensors, meta)
 
     def clear(self, name: str) -> None:
         """Forget a state."""

@@ -25,13 +25,9 @@ class Compiled:
         try:
             return self._compiled(*args)
         except Exception as e:
-            if not _is_compiler_error(e):
+            if not type(e).__module__.startswith(("torch._dynamo", "torch._inductor")):
                 raise
             self._compiled = None
             reason = str(e).strip().splitlines()[0][:200] if str(e).strip() else type(e).__name__
             self._emit(Note(text=f"torch.compile failed, continuing without it: {reason}", level="warning"))
             return self._function(*args)
-
-
-def _is_compiler_error(error: BaseException) -> bool:
-    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,16 +50,15 @@ def has_bf16(device: torch.device) -> bool:
 
 def _cpu_has_bf16() -> bool:
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(bool(capabilities.get(name)) for name in _BF16_NAMES) or _flags_have_bf16()
+    flags = set(_cpu_line("flags", "Features").split())
+    return any(capabilities.get(name) or name in flags for name in _BF16_NAMES)
 
 
-def _flags_have_bf16() -> bool:
-    try:
-        with open("/proc/cpuinfo") as f:  # noqa: PTH123
-            flags = next((line for line in f if line.startswith(("flags", "Features"))), "")
-    except OSError:
-        return False
-    return any(name in flags.split() for name in _BF16_NAMES)
+def _cpu_line(*names: str) -> str:
+    """What Linux says of the processor under one of these names, or nothing."""
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open() as file:
+        return next((line.split(":", 1)[1].strip() for line in file if line.startswith(names)), "")
+    return ""
 
 
 def choose_precision(asked: str, device: torch.device, multiply_adds: float) -> str:
@@ -79,9 +79,4 @@ def device_name(device: torch.device) -> str:
     """What a person calls the device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    try:
-        with open("/proc/cpuinfo") as f:  # noqa: PTH123
-            name = next(line.split(":", 1)[1].strip() for line in f if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = device.type
-    return f"{name} ({os.cpu_count()} cores)"
+    return f"{_cpu_line('model name') or device.type} ({os.cpu_count()} cores)"

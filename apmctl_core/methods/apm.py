@@ -14,7 +14,7 @@ from torch import Tensor
 
 from apmctl_core.config import ApmConfig, DistillConfig
 from apmctl_core.data import Dataset
-from apmctl_core.errors import ConfigError, NumericsError
+from apmctl_core.errors import NumericsError
 from apmctl_core.machine.cost import Cost
 from apmctl_core.machine.segment import Segment
 from apmctl_core.methods.base import ImageState, Method, Update, method
@@ -60,13 +60,14 @@ class Apm(Method):
         c, device = self._config, self.context.device
         stream = self.context.stream.at("cycle", state.cycle)
         index = self._drawn(len(state.images), stream)
-        teacher = self._on_device(self.pool.states[stream.at("teacher").integer(len(self.pool))])
+        weights = self.pool.states[stream.at("teacher").integer(len(self.pool))]
+        teacher = {name: value.to(device) for name, value in weights.items()}
         before = state.images[index].to(device)
         u, momentum, y = before.clone(), state.extra["momentum"][index].to(device), state.labels[index].to(device)
         checkpoints, student_loss = self._student(u, teacher, stream.at("student"), segment)
         matched = torch.zeros(())
         for r in range(self.rounds(state.cycle), self.rounds(state.cycle + 1)):
-            draws = self._draws(len(u), stream.at("round", r))
+            draws = augment.draw(len(u), stream.at("round", r).generator()) if c.augment_images else None
             gradient, matched = self._matcher.gradient(u, y, teacher, checkpoints, segment, draws)
             momentum = momentum * c.image_momentum + gradient
             u -= self._image_rate(r) * momentum
@@ -103,9 +104,6 @@ class Apm(Method):
             return torch.arange(count)
         return torch.randperm(count, generator=stream.at("draw").generator())[:size].sort().values
 
-    def _draws(self, count: int, stream: Stream) -> Tensor | None:
-        return augment.draw(count, stream.generator()) if self._config.augment_images else None
-
     def _student(self, u: Tensor, teacher: State, stream: Stream, segment: Segment) -> tuple[list[State], Tensor]:
         """Train a fresh student on (u, f_T(u)); returns Kc checkpoints at equal intervals, the last one included."""
         epochs, kept = self._config.student.epochs, self._config.checkpoints
@@ -128,12 +126,8 @@ class Apm(Method):
 
     def _image_rate(self, r: int) -> float:
         c = self._config
-        if c.image_lr is None:
-            raise ConfigError("`distill.image_lr` is not set", "settle the recipe before it is run")
+        assert c.image_lr is not None  # a settled recipe has one
         return c.image_lr * (c.image_decay if r >= c.rounds / 2 else 1.0)
-
-    def _on_device(self, state: State) -> State:
-        return {name: value.to(self.context.device) for name, value in state.items()}
 
     def _check(self, metrics: dict[str, float], u: Tensor, first: int, segment: Segment) -> None:
         broken = (~torch.isfinite(u).flatten(1).all(1)).nonzero().flatten()

@@ -7,7 +7,7 @@ from apmctl_core.data import Dataset
 from apmctl_core.errors import Interrupted, NumericsError
 from apmctl_core.events import Progress
 from apmctl_core.methods import METHODS, ImageState, Method
-from apmctl_core.training.checkpoint import Snapshot, ThrottledSaver, progress
+from apmctl_core.training.checkpoint import Snapshot, ThrottledSaver
 from apmctl_core.training.context import Context
 from apmctl_core.values import TeacherPool
 
@@ -33,8 +33,7 @@ def distill(dataset: Dataset, pool: TeacherPool, config: DistillConfig, context:
             before = state.segment.limit
             update, state.segment = context.attempt(lambda segment: method.cycle(state, segment), state.segment)
             state.apply(update)
-            done = method.rounds(state.cycle)
-            context.emit(Progress(stage="distill", done=done, total=config.rounds, unit="round", metrics=state.metrics))
+            context.emit(_progress(state, method, config))
             # Cycles that were computed in longer segments must not be done again in shorter ones.
             saver.offer(snapshot, now=state.segment.limit != before)
     except (Interrupted, NumericsError):
@@ -45,14 +44,15 @@ def distill(dataset: Dataset, pool: TeacherPool, config: DistillConfig, context:
     return state
 
 
+def _progress(state: ImageState, method: Method, config: DistillConfig) -> Progress:
+    done = method.rounds(state.cycle)
+    return Progress(stage="distill", done=done, total=config.rounds, unit="round", metrics=state.metrics)
+
+
 def _packed(state: ImageState, method: Method, config: DistillConfig) -> Snapshot:
-    meta = {
-        "cycle": state.cycle,
-        "metrics": state.metrics,
-        "progress": progress(method.rounds(state.cycle), config.rounds, "round"),
-    }
     tensors = {"images": state.images, "labels": state.labels, **state.extra}
-    return Snapshot(tensors, meta, state.segment.limit)
+    meta = {"cycle": state.cycle, "metrics": state.metrics}
+    return Snapshot(tensors, meta, state.segment.limit, _progress(state, method, config))
 
 
 def _restored(context: Context) -> ImageState | None:

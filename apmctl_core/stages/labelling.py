@@ -12,7 +12,7 @@ from apmctl_core.errors import Interrupted
 from apmctl_core.events import Progress
 from apmctl_core.machine.cost import Cost
 from apmctl_core.models import NetworkSize, build
-from apmctl_core.training.checkpoint import Snapshot, ThrottledSaver, progress
+from apmctl_core.training.checkpoint import Snapshot, ThrottledSaver
 from apmctl_core.training.context import Context
 from apmctl_core.training.examples import exact_images
 from apmctl_core.training.loop import Predictor
@@ -56,7 +56,7 @@ class Labeller:
             return self._parts[0][begin : self._given]
         try:
             self._parts.append(self._logits(images))
-            self._context.emit(Progress(stage="label", done=self._done(), total=self._total, unit="image"))
+            self._context.emit(self._progress())
         except Interrupted:
             if self._parts:
                 self._saver.last(self._packed)
@@ -77,9 +77,11 @@ class Labeller:
     def _done(self) -> int:
         return sum(map(len, self._parts))
 
+    def _progress(self) -> Progress:
+        return Progress(stage="label", done=self._done(), total=self._total, unit="image")
+
     def _packed(self) -> Snapshot:
-        meta = {"progress": progress(self._done(), self._total, "image")}
-        return Snapshot({"logits": torch.cat(self._parts)}, meta, self.segment.limit)
+        return Snapshot({"logits": torch.cat(self._parts)}, {}, self.segment.limit, self._progress())
 
 
 def label_images(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from apmctl_core.machine.segment import Segment
 from apmctl_core.models import NetworkSize, build
 from apmctl_core.models.size import ALL_GRADIENTS, FORWARD
 from apmctl_core.seeding import Stream
-from apmctl_core.training.checkpoint import Snapshot, ThrottledSaver, progress
+from apmctl_core.training.checkpoint import Snapshot, ThrottledSaver
 from apmctl_core.training.context import Context
 from apmctl_core.training.examples import RealSource
 from apmctl_core.training.loop import Predictor, Trainer, TrainState
@@ -27,12 +26,6 @@ from apmctl_core.training.procedure import CROSS_ENTROPY, Procedure
 from apmctl_core.values import State, Task, TeacherPool
 
 _SEPARATOR = "|"  # between the kind of a tensor and its name in a saved state; no weight has it in its name
-
-
-@dataclass(frozen=True)
-class _Teacher:
-    weights: State
-    test_accuracy: float
 
 
 def train_teachers(
@@ -45,7 +38,7 @@ def train_teachers(
     """
     training = _Training(dataset, preprocessing, model, config, context)
     teachers = [training.teacher(number) for number in range(config.count)]
-    accuracies = torch.tensor([t.test_accuracy for t in teachers])
+    accuracies = torch.tensor([accuracy for _, accuracy in teachers])
     metrics = {
         "teachers": float(config.count),
         "test_accuracy_mean": float(accuracies.mean()),
@@ -55,7 +48,7 @@ def train_teachers(
         model=model,
         shape=dataset.shape,
         num_classes=dataset.num_classes,
-        states=[t.weights for t in teachers],
+        states=[weights for weights, _ in teachers],
         preprocessing=preprocessing,
     )
     return pool, metrics
@@ -87,23 +80,23 @@ class _Training:
         self._trainer = Trainer(self._build(0), Procedure(loss=CROSS_ENTROPY), context)
         self._predict = Predictor(self._build(0), context)
 
-    def teacher(self, number: int) -> _Teacher:
-        """Train one teacher, or take it from where it was kept."""
+    def teacher(self, number: int) -> tuple[State, float]:
+        """The weights and the test accuracy of one teacher, trained or kept."""
         done, running = f"teacher-{number:03d}", f"training-{number:03d}"
         kept = self._load(done)
         if kept is not None:
-            self._report(number, self._config.epochs, {})
-            return _Teacher(kept.tensors, float(kept.meta["test_accuracy"]))
+            self._context.emit(self._progress(number, self._config.epochs))
+            return kept.tensors, float(kept.meta["test_accuracy"])
         self._fit(number, self._context.stream.at("teacher", number), running)
         weights = {name: value.cpu() for name, value in self._trainer.weights().items()}
         self._predict.load(weights)
         accuracy, self._segment = self._context.attempt(
             lambda segment: self._predict.accuracy(self._test, segment), self._segment
         )
-        meta = {"test_accuracy": accuracy, "progress": self._progress(number, self._config.epochs)}
-        self._context.keeper.save(done, Snapshot(weights, meta, self._segment.limit))
+        whole = self._progress(number, self._config.epochs)
+        self._context.keeper.save(done, Snapshot(weights, {"test_accuracy": accuracy}, self._segment.limit, whole))
         self._context.keeper.clear(running)
-        return _Teacher(weights, accuracy)
+        return weights, accuracy
 
     def _load(self, name: str) -> Snapshot | None:
         kept = self._context.keeper.load(name)
@@ -120,7 +113,7 @@ class _Training:
 
         def snapshot() -> Snapshot:
             assert latest is not None
-            return _packed(latest, self._progress(number, latest.epoch), self._segment.limit)
+            return _packed(latest, self._segment.limit, self._progress(number, latest.epoch))
 
         def fit(segment: Segment) -> None:
             def after_epoch(epoch: int, total: Tensor) -> None:
@@ -128,7 +121,7 @@ class _Training:
                 self._check(number, epoch, float(total))
                 latest = self._trainer.state(epoch)
                 self._segment = segment
-                self._report(number, epoch, {"loss": float(total)})
+                self._context.emit(self._progress(number, epoch, loss=float(total)))
                 if epoch < self._config.epochs:
                     saver.offer(snapshot)
                     self._context.checkpoint(segment)
@@ -152,19 +145,15 @@ class _Training:
                 "try a lower `teachers.lr`; the epochs before are kept",
             )
 
-    def _progress(self, number: int, epoch: int) -> dict[str, object]:
-        epochs = self._config.epochs
-        return progress(number * epochs + epoch, self._config.count * epochs, "epoch")
-
-    def _report(self, number: int, epoch: int, metrics: dict[str, float]) -> None:
+    def _progress(self, number: int, epoch: int, **metrics: float) -> Progress:
         done, total = number * self._config.epochs + epoch, self._config.count * self._config.epochs
-        self._context.emit(Progress(stage="teachers", done=done, total=total, unit="epoch", metrics=metrics))
+        return Progress(stage="teachers", done=done, total=total, unit="epoch", metrics=metrics)
 
 
-def _packed(state: TrainState, done: dict[str, object], limit: int) -> Snapshot:
+def _packed(state: TrainState, limit: int, progress: Progress) -> Snapshot:
     tensors = {f"weight{_SEPARATOR}{k}": v for k, v in state.weights.items()}
     tensors |= {f"momentum{_SEPARATOR}{k}": v for k, v in state.momentum.items()}
-    return Snapshot(tensors, {"epoch": state.epoch, "progress": done}, limit)
+    return Snapshot(tensors, {"epoch": state.epoch}, limit, progress)
 
 
 def _unpacked(snapshot: Snapshot) -> TrainState:

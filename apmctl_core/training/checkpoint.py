@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from apmctl_core.events import Progress
 from apmctl_core.machine.interrupts import shielded
 
 _SHARE = 0.02  # of the time may go into saving
@@ -17,16 +18,12 @@ _LEAST_SECONDS = 1.0  # of work between two states
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a stage: tensors, plain values beside them, and the limit of the segments it was computed with."""
+    """The state of a stage: tensors, plain values beside them, the limit of its segments, and how far the stage is."""
 
     tensors: Mapping[str, Tensor]
     meta: Mapping[str, Any] = field(default_factory=dict)
     segment: int = 0
-
-
-def progress(done: int, total: int, unit: str) -> dict[str, Any]:
-    """What a state says of how far its stage is."""
-    return {"done": done, "total": total, "unit": unit}
+    progress: Progress | None = None
 
 
 class Keeper(Protocol):

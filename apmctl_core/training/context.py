@@ -38,10 +38,6 @@ class Context:
         """The segment to begin with."""
         return self.runtime.segment
 
-    def at(self, *purpose: str | int) -> Context:
-        """The same with the random stream of a part of the work."""
-        return replace(self, stream=self.stream.at(*purpose))
-
     def eager(self) -> Context:
         """The same without the compiler: for passes too few to pay for it."""
         return replace(self, runtime=replace(self.runtime, compile=False))

@@ -12,9 +12,10 @@ import pytest
 from apmctl_core.artifacts import Store
 from apmctl_core.config import ApmConfig, DataConfig, EvalConfig, ModelConfig, Recipe, TeacherConfig, TrainConfig
 from apmctl_core.errors import ArtifactError, ConfigError, StoreError
-from apmctl_core.jobs import PoolJob, Session, distill_set, run
+from apmctl_core.jobs import Session, distill_set, run
 from apmctl_core.jobs.commands import pool_job, report_job, set_job
 from apmctl_core.jobs.job import pending
+from apmctl_core.jobs.pool import PoolJob
 from apmctl_core.machine.runtime import resolve
 
 STUDENT = TrainConfig(epochs=2, lr=0.02, momentum=0.9, weight_decay=5e-4, batch=256)
