@@ -45,7 +45,7 @@ _TABLES = {"teachers": fields.TEACHERS, "distill": fields.DISTILL, "eval": field
 _RELABEL = {"distill.committee": "--committee"}
 _SETTINGS = "store device compile segment memory_budget name revision tag private license create_pr"
 _FLAGS = {name: "--" + name.replace("_", "-") for name in _SETTINGS.split()}
-_FLAGS |= {"data_path": "--data", "wait": "--no-wait", "pool": "--teachers"}
+_FLAGS |= {"data_path": "--data", "pool": "--teachers"}
 _ACTIONS = "list show verify rm teachers distill relabel eval push pull presets doctor"
 
 
@@ -95,7 +95,8 @@ def describe(error: BaseException, command: str = "") -> Failure | None:
         message, hint = f"out of memory: {error}".removesuffix(": "), _MEMORY_HINT
     elif hasattr(error, "format_message"):  # of the parser, whose errors have no public base in all versions
         usage = getattr(getattr(error, "ctx", None), "command_path", "apmctl")
-        name, message, hint, code = "UsageError", error.format_message(), f"see `{usage} --help`", USAGE
+        message = error.format_message().replace("Value error, ", "")
+        name, hint, code = "UsageError", f"see `{usage} --help`", USAGE
     else:
         return None
     return Failure(name, " ".join(message.split()) or name, " ".join(hint.split()), code)

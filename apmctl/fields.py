@@ -98,7 +98,8 @@ def changes(tables: tuple[Table, ...]) -> Group:
 
 def flags_of(tables: tuple[Table, ...]) -> dict[str, str]:
     """The flag of each field by its path in the recipe."""
-    return {f"{table.path}.{f.name}".lstrip("."): table.flag(f) for table in tables for f in table.fields()}
+    flags = {f"{table.path}.{f.name}".lstrip("."): table.flag(f) for table in tables for f in table.fields()}
+    return {"model.arch": flags["evaluate.arch"], **flags} if "evaluate.arch" in flags else flags
 
 
 _Options = list[tuple[Table, Field, Group]]

@@ -140,7 +140,7 @@ def teachers(
 
         result: Result
         if dry_run:
-            result = Planned.by(jobs.plan(session, recipe, "teachers"), origin)
+            result = Planned.by(jobs.plan(session, recipe, "teachers", name=name), origin)
         else:
             result = Made.by("teachers", jobs.train_pool(session, recipe, name=name))
     out.result(result)
@@ -168,7 +168,7 @@ def distill(
 
         result: Result
         if dry_run:
-            result = Planned.by(jobs.plan(session, recipe, "distill", pool=teachers), origin)
+            result = Planned.by(jobs.plan(session, recipe, "distill", pool=teachers, name=name), origin)
         elif push is not None:
             from apmctl_core.jobs.release import release
 

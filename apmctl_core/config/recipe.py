@@ -142,7 +142,10 @@ class EvalConfig(TrainConfig, path="evaluate"):
     protocol: Annotated[str, "Protocol of the evaluation."] = "apm"
     epochs: Epochs = 1000
     repeats: Annotated[Count, "Networks trained per row, from random weights."] = 5
-    labels: Annotated[tuple[Literal["soft", "hard"], ...], "Labels to train on (repeatable)."] = ("soft", "hard")
+    labels: Annotated[tuple[Literal["soft", "hard"], ...], Meta(min_length=1), "Labels to train on (repeatable)."] = (
+        "soft",
+        "hard",
+    )
     arch: Annotated[tuple[str, ...], "Networks to train (repeatable); auto is that of the set [default: auto]."] = ()
 
 

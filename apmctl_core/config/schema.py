@@ -58,7 +58,7 @@ class Field:
         if self.many and not isinstance(value, (list, tuple)):
             return ConfigError(f"`{path}` must be a list, got {value!r}", self._range())
         problems = map(self._problem, value if self.many else (value,))
-        return ConfigError(f"`{path}` {next(filter(None, problems))}", self._range())
+        return ConfigError(f"`{path}` {next(filter(None, problems), "needs a value")}", self._range())
 
     def _problem(self, item: Any) -> str | None:
         """What is wrong with one value, None for one that the field takes."""
@@ -100,6 +100,13 @@ class Config:
         for field in self.fields().values():
             value = field.read(getattr(self, field.name), None, _join(self.path, field.name))
             object.__setattr__(self, field.name, value)
+
+    @classmethod
+    def paths(cls) -> list[str]:
+        """The dotted paths of all fields, those of tables below included."""
+        inner = {name: f.type for name, f in cls.fields().items() if isinstance(f.type, type)}
+        below = [f"{n}.{path}" for n, kind in inner.items() if issubclass(kind, Config) for path in kind.paths()]
+        return [*cls.fields(), *below]
 
     @classmethod
     def variant(cls, values: dict[str, Any], base: Any) -> type[Config]:  # noqa: ARG003
@@ -157,9 +164,10 @@ def from_dict(cls: type[T], values: Any, base: T | None = None, path: str = "") 
     changes = {}
     for name, value in values.items():
         if name not in fields:
-            near = difflib.get_close_matches(str(name), fields, 1)
-            hint = f"did you mean `{_join(path, near[0])}`?" if near else f"known here: {', '.join(fields)}"
-            raise ConfigError(f"unknown field `{_join(path, name)}`", hint)
+            # In plain quotes: what a file has need not be a setting of the command.
+            near = difflib.get_close_matches(str(name).replace("_", "."), kind.paths(), 1)
+            hint = f"did you mean {_join(path, near[0])!r}?" if near else f"known here: {', '.join(fields)}"
+            raise ConfigError(f"unknown field {_join(path, str(name))!r}", hint)
         changes[name] = fields[name].read(value, kept.get(name), _join(path, name))
     for name, field in fields.items():
         if field.default is dataclasses.MISSING and name not in kept | changes:

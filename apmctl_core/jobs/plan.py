@@ -57,16 +57,16 @@ class Plan:
         return sum(step.seconds for step in self.steps)
 
 
-def plan(session: Session, recipe: Recipe, command: str, *, pool: str | None = None) -> Plan:
+def plan(session: Session, recipe: Recipe, command: str, *, pool: str | None = None, name: str | None = None) -> Plan:
     """What `teachers` or `distill` would do with a recipe. Runs a network for a second to learn how fast it is here.
 
     Raises what the command itself would raise for the same recipe and pool, as far as it can be told beforehand.
     """
     dataset = session.find_data(recipe.data)
     if command == "distill":
-        job: Job = set_job(session, recipe, dataset, pool=pool)
+        job: Job = set_job(session, recipe, dataset, pool=pool, name=name)
     else:
-        job = pool_job(session, recipe, dataset)
+        job = pool_job(session, recipe, dataset, name=name)
     todo = pending(session, job)
     costs = {each: each.cost() for each in todo}
     # Before the networks are tried out, which takes memory itself.
@@ -98,7 +98,7 @@ def _step(job: Job, runtime: Runtime) -> PlanStep:
     """A job with the time it would take: its operations by the rate of a short trial."""
     cost = job.cost()
     whitened = job.kind == "pool" and job.recipe.data.preprocessing == "zca"
-    batch = max(1, round(cost.step_flops / ALL_GRADIENTS / job.size.multiply_adds))
+    batch = max(1, round(cost.step_flops / ALL_GRADIENTS / max(1.0, job.size.multiply_adds)))
     seconds = cost.flops / _rate(job, batch, runtime) * (_WHITENING if whitened else 1.0)
     return PlanStep(job.stage, job.describe(), seconds + (_COMPILE_SECONDS if runtime.compile else 0.0))
 
@@ -125,4 +125,4 @@ def _rate(job: Job, batch: int, runtime: Runtime) -> float:
         times.append(time.perf_counter() - began)
     median = sorted(times[1:])[len(times[1:]) // 2]
     gain = _COMPILE_GAIN[job.recipe.precision, job.size.multiply_adds < _SMALL] if runtime.compile else 1.0
-    return batch * ALL_GRADIENTS * job.size.multiply_adds / median * gain
+    return batch * ALL_GRADIENTS * max(1.0, job.size.multiply_adds) / median * gain

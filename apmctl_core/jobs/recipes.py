@@ -27,6 +27,7 @@ def settle(recipe: Recipe, shape: Shape, num_classes: int, runtime: Runtime) -> 
     recipe = complete(recipe, shape, num_classes)
     METHODS[recipe.distill.method]  # raises for one that is configured but not there
     check(recipe.model, shape, num_classes)
+    _networks(recipe, shape, num_classes)  # an evaluation comes last, its mistakes must not
     size = size_of(recipe.model, shape, num_classes)
     precision = choose_precision(recipe.precision, runtime.device, size.multiply_adds)
     return from_dict(Recipe, {"precision": precision, "data": {"dataset": data_name(recipe.data.dataset)}}, recipe)
@@ -50,7 +51,7 @@ def recipe_of(artifact: Artifact) -> Recipe:
     try:
         return from_dict(Recipe, artifact.manifest.recipe)
     except ConfigError as e:
-        raise ArtifactError(f"{artifact.ref} has no usable recipe: {e.message}", DAMAGED_HINT) from e
+        raise ArtifactError(f"{artifact.ref} has no usable recipe: {e.message}", e.hint or DAMAGED_HINT) from e
 
 
 def check_pool(pool: Artifact, recipe: Recipe, fingerprint: str) -> None:
@@ -84,18 +85,24 @@ def evaluation(recipe: Recipe, changes: dict[str, Any], shape: Shape, num_classe
     if "width" in changes:
         outer["model"] = {"width": changes["width"]}
     inner = {k: v for k, v in changes.items() if k not in ("seed", "precision", "width")}
-    name = inner.get("protocol", recipe.evaluate.protocol)
-    protocol = PROTOCOLS[name]
-    recipe = from_dict(Recipe, {**outer, "evaluate": {**protocol.settings, **inner}}, recipe)
-    for labels in recipe.evaluate.labels:
-        if labels not in protocol.procedures:
-            raise ConfigError(
-                f"`evaluate.labels` cannot be {labels!r} under protocol {name}",
-                f"choose one of: {', '.join(protocol.procedures)}",
-            )
+    chosen = from_dict(Recipe, {**outer, "evaluate": inner}, recipe).evaluate.protocol
+    recipe = from_dict(Recipe, {**outer, "evaluate": {**PROTOCOLS[chosen].settings, **inner}}, recipe)
     recipe = settle(recipe, shape, num_classes, runtime)
-    own = recipe.model.arch
-    networks = dict.fromkeys(own if arch == "auto" else arch for arch in recipe.evaluate.arch or (own,))
+    networks = _networks(recipe, shape, num_classes)
+    labels = tuple(dict.fromkeys(recipe.evaluate.labels))
+    return replace(recipe, evaluate=replace(recipe.evaluate, arch=networks, labels=labels))
+
+
+def _networks(recipe: Recipe, shape: Shape, num_classes: int) -> tuple[str, ...]:
+    """The networks of a recipe's evaluation, each once. Raises ConfigError for what cannot be trained so."""
+    e, own = recipe.evaluate, recipe.model.arch
+    for labels in e.labels:
+        if labels not in PROTOCOLS[e.protocol].procedures:
+            raise ConfigError(
+                f"`evaluate.labels` cannot be {labels!r} under protocol {e.protocol}",
+                f"choose one of: {', '.join(PROTOCOLS[e.protocol].procedures)}",
+            )
+    networks = tuple(dict.fromkeys(own if arch == "auto" else arch for arch in e.arch or (own,)))
     for arch in networks:
         check(replace(recipe.model, arch=arch), shape, num_classes)
-    return replace(recipe, evaluate=replace(recipe.evaluate, arch=tuple(networks)))
+    return networks

@@ -77,6 +77,8 @@ def complete(recipe: Recipe, shape: tuple[int, int, int], num_classes: int) -> R
     model, distill = recipe.model, recipe.distill
     if model.arch == "auto":
         model = replace(model, arch=deepest(min(shape[1:])))
+    if distill.batch >= distill.ipc * num_classes:
+        distill = replace(distill, batch=0)  # all images, however many were asked for
     if distill.image_lr is None:
         step = nearest(recipe.data.dataset, distill.ipc).step
         distill = replace(distill, image_lr=round(step * distill.drawn(num_classes), 12))

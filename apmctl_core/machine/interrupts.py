@@ -56,7 +56,7 @@ def _on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
 
 def _interrupted(number: int) -> Interrupted:
     name = signal.Signals(number).name
-    return Interrupted(f"interrupted by {name}", "the same command goes on from here", signal=number)
+    return Interrupted(f"interrupted by {name}", "rerun the same command to resume", signal=number)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ None of this decides a result beyond rounding. Precision does, and is part of a 
 
 from __future__ import annotations
 
-import logging
 import platform
 import sys
 from dataclasses import dataclass, field, replace
@@ -137,8 +136,6 @@ def resolve(
     """A runtime for the device asked for; `segment` None cuts as memory demands, 0 not at all. Raises DeviceError."""
     if segment is not None and segment < 0:
         raise ConfigError(f"`segment` must be at least 0, got {segment}", "0 keeps a batch whole")
-    # This logger reports on every start that a CPU-only machine has no CUDA runtime.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     torch_device = devices.find(device)
     if torch_device.type == "cpu":
         memory.keep_freed()

@@ -3,7 +3,7 @@
 To add one, decorate its constructor with `@architecture("name")` in a file here, which is found by itself.
 """
 
-from apmctl_core.models.registry import ARCHITECTURES, architecture, build, check, depends_on_batch
+from apmctl_core.models.registry import ARCHITECTURES, architecture, build, check, habits_of
 from apmctl_core.models.size import NetworkSize, size_of, state_shapes
 from apmctl_core.registry import import_modules
 
@@ -15,7 +15,7 @@ __all__ = [
     "architecture",
     "build",
     "check",
-    "depends_on_batch",
+    "habits_of",
     "size_of",
     "state_shapes",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ ARCHITECTURES: Registry[Architecture] = Registry("model.arch")
 def architecture(name: str, *, smallest: int = 1) -> Callable[[Make], Make]:
     """Register the decorated constructor, called with width, image shape (C, H, W) and number of classes.
 
-    A network that depends on its batch in a way that `depends_on_batch` cannot see has an attribute of that name.
+    Whether it depends on its batch is found out by trying it (`Habits`); nothing has to be declared.
     """
 
     def register(make: Make) -> Make:
@@ -53,7 +54,9 @@ def build(model: ModelConfig, shape: Shape, num_classes: int, seed: int = 0) -> 
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return arch.make(model.width, shape, num_classes)
+        network = arch.make(model.width, shape, num_classes)
+    network.habits = habits_of(model, shape, num_classes)  # type: ignore[assignment]
+    return network
 
 
 def check(model: ModelConfig, shape: Shape, num_classes: int) -> None:
@@ -62,10 +65,36 @@ def check(model: ModelConfig, shape: Shape, num_classes: int) -> None:
         build(model, shape, num_classes)
 
 
-def depends_on_batch(network: nn.Module) -> bool:
-    """Whether training sees an image otherwise beside other images: batch statistics, or random draws as dropout's.
+@dataclass(frozen=True)
+class Habits:
+    """What training does besides computing each image's logits from its pixels and the weights.
 
-    A batch of such a network is neither cut into segments nor padded.
+    `mixes`: an image is seen otherwise beside other images, or statistics of batches are kept (batch normalisation), so
+    that a batch is neither cut into segments nor padded · `draws`: random numbers are drawn (dropout).
     """
-    known = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
-    return any(isinstance(m, known) or getattr(m, "depends_on_batch", False) for m in network.modules())
+
+    mixes: bool
+    draws: bool
+
+    @property
+    def depends_on_batch(self) -> bool:
+        """Whether a batch must stay as it is: what is drawn for an image depends on its place, too."""
+        return self.mixes or self.draws
+
+
+@functools.lru_cache(maxsize=64)
+def habits_of(model: ModelConfig, shape: Shape, num_classes: int) -> Habits:
+    """The habits of a network, found out by training passes over two small batches of noise that share an image."""
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.no_grad():
+        torch.manual_seed(0)
+        network = ARCHITECTURES[model.arch].make(model.width, shape, num_classes).train()
+        shared, *others = torch.randn(4, 2, *shape).split(1)
+        kept = [buffer.clone() for buffer in network.buffers()]
+        logits, drawn = [], False
+        for other in others[:2]:
+            torch.manual_seed(1)
+            before = torch.get_rng_state()
+            logits.append(network(torch.cat([shared[0], other[0]]))[:2])
+            drawn |= not torch.equal(before, torch.get_rng_state())
+        changed = any(not torch.equal(a, b) for a, b in zip(kept, network.buffers(), strict=True))
+        return Habits(mixes=changed or not torch.allclose(logits[0], logits[1], atol=1e-5, rtol=1e-4), draws=drawn)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from apmctl_core.config import ModelConfig
 from apmctl_core.machine.cost import Cost
-from apmctl_core.models.registry import Shape, build, depends_on_batch
+from apmctl_core.models.registry import Shape, build, habits_of
 from apmctl_core.values import Task
 
 # Floating-point operations per multiply-add of a forward pass: with all gradients, the inputs' alone, none.
@@ -56,20 +56,28 @@ class NetworkSize:
 
 @functools.lru_cache(maxsize=64)
 def size_of(model: ModelConfig, shape: Shape, num_classes: int) -> NetworkSize:
-    """The size of a network, by one forward pass of a tiny batch on the CPU. Raises ConfigError as `build` does.
-
-    Torch's own flop counter, and its meta device, would load the compiler first: a second on every start.
-    """
-    network = build(model, shape, num_classes).train()
+    """The size of a network, by one forward pass of a tiny batch on the CPU. Raises ConfigError as `build` does."""
+    network, images = build(model, shape, num_classes).train(), torch.zeros(_BATCH, *shape)
     counter = _Counter(network)
     with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(counter.keep, lambda kept: kept):
-        network(torch.zeros(_BATCH, *shape))
+        network(images)
+    # Torch's own flop counter, like its meta device, loads the compiler first: a second on every start. It is asked
+    # where weights are used in other ways than by layers that a hook can count.
+    complete = counter.layers == {id(p) for p in network.parameters() if p.ndim > 1}
     return NetworkSize(
-        multiply_adds=counter.multiply_adds / _BATCH,
+        multiply_adds=(counter.multiply_adds if complete else _flops(network, images) / 2) / _BATCH,
         activations=counter.elements / _BATCH,
         weights=sum(value.numel() for value in network.state_dict().values()),
-        depends_on_batch=depends_on_batch(network),
+        depends_on_batch=habits_of(model, shape, num_classes).depends_on_batch,
     )
+
+
+def _flops(network: nn.Module, images: Tensor) -> float:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
+        network(images)
+    return float(counter.get_total_flops())
 
 
 def state_shapes(model: ModelConfig, shape: Shape, num_classes: int) -> dict[str, tuple[int, ...]]:
@@ -84,16 +92,18 @@ class _Counter:
 
     def __init__(self, network: nn.Module) -> None:
         self.multiply_adds = 0
+        self.layers: set[int] = set()  # the weights, by identity, of the layers that were counted
         self._weights = {p.data_ptr() for p in network.parameters()}
         self._kept: dict[int, Tensor] = {}  # by address; held, so that no address is given to another tensor
         for layer in network.modules():
-            if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
+            if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
                 layer.register_forward_hook(self._count)
 
     def _count(self, layer: nn.Module, _: object, output: Tensor) -> None:
         weight = layer.weight
         assert isinstance(weight, Tensor)
         self.multiply_adds += output.numel() * weight[0].numel()
+        self.layers.add(id(weight))
 
     def keep(self, tensor: Tensor) -> Tensor:
         """Count one tensor that autograd keeps."""

@@ -71,7 +71,7 @@ def hold(
     *,
     wait: bool = True,
     emit: Emit = silent,
-    hint: str = "wait for it to end, or set `wait`",
+    hint: str = "wait for it to end",
 ) -> Iterator[None]:
     """Hold the lock `key` of the lock folder for the block; `name` says in messages what the holder works on.
 

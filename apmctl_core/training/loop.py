@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from apmctl_core.config import TrainConfig
 from apmctl_core.machine.device import autocast
 from apmctl_core.machine.segment import Segment, padded, segments
-from apmctl_core.models import depends_on_batch
+from apmctl_core.models.registry import Habits
 from apmctl_core.seeding import Stream
 from apmctl_core.training.context import Context
 from apmctl_core.training.examples import Examples, Source
@@ -39,16 +39,18 @@ class TrainState:
 class Trainer:
     """Trains one network, over and over, from whatever weights it is given; compiled code is reused.
 
-    A network that depends on its batch gets each batch whole, whatever the segment.
+    A network that depends on its batch gets each batch whole, whatever the segment; one that draws random numbers
+    draws them from the stream of its training, and is not compiled: the compiler draws others.
     """
 
     def __init__(self, network: nn.Module, procedure: Procedure, context: Context) -> None:
         self.network = network.to(context.device)
         self.procedure = procedure
         self._context = context
-        self._whole = depends_on_batch(network)
+        habits = getattr(network, "habits", Habits(mixes=False, draws=False))
+        self._whole, self._draws = habits.depends_on_batch, habits.draws
         self._pads = bool(context.runtime.compile) and not self._whole
-        self._objective = context.compiled(self._weighted_loss)
+        self._objective = (context.eager() if self._draws else context).compiled(self._weighted_loss)
 
     def _weighted_loss(self, x: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         with autocast(self._context.device, self._context.precision):
@@ -76,12 +78,13 @@ class Trainer:
         self._optimiser = self.procedure.optimiser.function(self.network.parameters(), config, self._context.device)
         if resume:
             self._restore_momentum(resume.momentum)
+        batch = _batch_size(config.batch, len(source)) if self._whole else config.batch
         # The last batch of an epoch is cut as a full one is, so that compiled code sees one shape.
-        most = min(config.batch, len(source))
+        most = min(batch, len(source))
         size = most if self._whole else segment.length(most)
-        counts = [len(step) for step in torch.arange(len(source)).split(config.batch)]
+        counts = [len(step) for step in torch.arange(len(source)).split(batch)]
         epochs = range(resume.epoch if resume else 0, config.epochs)
-        wanted = (cuts(len(source), config.batch, size, stream.at("epoch", epoch)) for epoch in epochs)
+        wanted = (cuts(len(source), batch, size, stream.at("epoch", epoch)) for epoch in epochs)
         examples = feed(source, itertools.chain.from_iterable(wanted), augmented=self.procedure.augmented)
         with contextlib.closing(examples), self._own_noise():
             for epoch in epochs:
@@ -97,12 +100,12 @@ class Trainer:
 
     def _own_noise(self) -> contextlib.AbstractContextManager[None]:
         """What dropout draws comes from the global generator: left as it was, and only touched where it is used."""
-        if not self._whole:
+        if not self._draws:
             return contextlib.nullcontext()
         return torch.random.fork_rng(devices=[self._context.device] if self._context.device.type == "cuda" else [])
 
     def _seed_noise(self, stream: Stream, epoch: int) -> None:
-        if self._whole:
+        if self._draws:
             torch.manual_seed(stream.at("noise", epoch).number)
 
     def _step(self, examples: Iterator[Examples], count: int, size: int) -> Tensor:
@@ -135,6 +138,13 @@ class Trainer:
         for name, p in self.network.named_parameters():
             if name in momentum:
                 self._optimiser.state[p]["momentum_buffer"] = momentum[name].to(p.device).clone()
+
+
+def _batch_size(batch: int, count: int) -> int:
+    """A batch size of at least `batch` that leaves no batch of one image, of which there are no statistics."""
+    while batch > 1 and count > 1 and count % batch == 1:
+        batch += 1
+    return batch
 
 
 class Predictor:

@@ -156,7 +156,6 @@ def test_teachers_and_students_of_distill_have_prefixes(name: str) -> None:
     [
         ("`teachers.count`", "--teacher-count"),
         ("`data_path`", "--data"),
-        ("`wait`", "--no-wait"),
         ("`pool`", "--teachers"),
         ("`model.arch convnet3`", "--arch convnet3"),
         ("`evaluate.lr` and `data.dataset` have no flag here", "`evaluate.lr` and `data.dataset` have no flag here"),
@@ -177,7 +176,7 @@ def test_every_action_is_a_command() -> None:
 
 def test_every_session_setting_is_a_flag_of_some_command(cli: Callable[..., Answer]) -> None:
     pages = "".join(cli(command, "--help").out for command in ("distill", "push"))
-    settings = "store data_path device compile segment memory_budget wait name pool tag license create_pr"
+    settings = "store data_path device compile segment memory_budget name pool tag license create_pr"
     for setting in settings.split():
         assert shell.translate(f"`{setting}`", "") in pages
 

@@ -257,7 +257,9 @@ def test_a_device_that_is_not_available_is_wrong_usage(cli: Cli, engine: Engine,
 
 
 def test_a_dry_run_shows_the_plan_and_does_nothing(cli: Cli, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def plan(session: Session, recipe: Recipe, command: str, *, pool: str | None = None) -> jobs.Plan:
+    def plan(
+        session: Session, recipe: Recipe, command: str, *, pool: str | None = None, name: str | None = None
+    ) -> jobs.Plan:
         assert (session.store.root.exists(), pool) == (False, "a-pool")
         steps = (jobs.PlanStep("teachers", "train 4", 60.0), jobs.PlanStep("distill", "10 images", 30.0))
         return jobs.Plan(

@@ -54,6 +54,6 @@ register(
         folders=frozenset(_FOLDERS.values()),
         recognise=_is_native,
         order=20,
-        holds="the native files of this CIFAR set",
+        holds="the native files of CIFAR",
     )
 )

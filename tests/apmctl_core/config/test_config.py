@@ -37,9 +37,11 @@ def test_configs_cannot_be_changed():
 @pytest.mark.parametrize(
     ("values", "message", "hint"),
     [
-        ({"wat": 1}, "unknown field `wat`", "known here: data, model"),
-        ({"distill": {"round": 1}}, "unknown field `distill.round`", "did you mean `distill.rounds`?"),
-        ({"distill": {"student": {"epoch": 1}}}, "unknown field `distill.student.epoch`", "`distill.student.epochs`"),
+        ({"wat": 1}, "unknown field 'wat'", "known here: data, model"),
+        ({"distill": {"round": 1}}, "unknown field 'distill.round'", "did you mean 'distill.rounds'?"),
+        ({"distill": {"student_lr": 1}}, "unknown field 'distill.student_lr'", "did you mean 'distill.student.lr'?"),
+        ({"evaluate": {"labels": []}}, "`evaluate.labels`", ""),
+        ({"distill": {"student": {"epoch": 1}}}, "unknown field 'distill.student.epoch'", "'distill.student.epochs'"),
         ({"data": {"dataset": 3}}, "`data.dataset` must be a string, got 3", "give a string"),
         ({"distill": {"ipc": "ten"}}, "`distill.ipc` must be a whole number, got 'ten'", "from 1 to 1e+09"),
         ({"distill": {"ipc": True}}, "`distill.ipc` must be a whole number, got True", "from 1"),
@@ -125,7 +127,7 @@ def test_a_methods_own_config_is_chosen_by_its_name(mine):
 def test_another_method_keeps_the_settings_that_both_have(mine):
     base = from_dict(Recipe, {"distill": {"ipc": 3, "checkpoints": 1}}, RECIPE)
     assert from_dict(Recipe, {"distill": {"method": "mine"}}, base).distill == mine(ipc=3)
-    with pytest.raises(ConfigError, match=r"unknown field `distill\.alpha`"):
+    with pytest.raises(ConfigError, match=r"unknown field 'distill\.alpha'"):
         from_dict(Recipe, {"distill": {"method": "mine", "alpha": 1}}, base)
 
 

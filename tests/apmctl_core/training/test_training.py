@@ -1,11 +1,12 @@
 import copy
+import dataclasses
 
 import pytest
 import torch
 
-from apmctl_core.config import TrainConfig
+from apmctl_core.config import ModelConfig, TrainConfig
 from apmctl_core.machine.segment import Segment
-from apmctl_core.models import build, depends_on_batch
+from apmctl_core.models import ARCHITECTURES, architecture, build, habits_of, size_of
 from apmctl_core.seeding import Stream
 from apmctl_core.training import augment
 from apmctl_core.training.examples import TensorSource
@@ -100,40 +101,78 @@ def test_rate_drops_tenfold_at_half_of_the_epochs():
 class Normalised(torch.nn.Module):
     """A network with batch statistics and dropout, which depend on what else is in a batch."""
 
-    def __init__(self):
+    def __init__(self, width, shape, num_classes):
         super().__init__()
-        self.body = torch.nn.Sequential(
-            torch.nn.Conv2d(3, 6, 3),
-            torch.nn.BatchNorm2d(6),
-            torch.nn.ReLU(),
-            torch.nn.Flatten(),
-            torch.nn.Dropout(0.3),
-        )
-        self.classifier = torch.nn.Linear(6 * 36, CLASSES)
+        self.convolution, self.norm = torch.nn.Conv2d(shape[0], width, 3), torch.nn.BatchNorm2d(width)
+        self.classifier = torch.nn.Linear(width * (shape[1] - 2) * (shape[2] - 2), num_classes)
 
     def forward(self, x):
         self.mode = self.training
-        return self.classifier(self.body(x))
+        x = self.norm(self.convolution(x)).relu().flatten(1)
+        return self.classifier(torch.nn.functional.dropout(x, 0.3, self.training))
 
 
-def normalised():
-    torch.manual_seed(5)
-    return Normalised()
+class Tracked(Normalised):
+    """Instance normalisation that keeps statistics of batches, and no dropout."""
+
+    def __init__(self, width, shape, num_classes):
+        super().__init__(width, shape, num_classes)
+        self.norm = torch.nn.InstanceNorm2d(width, track_running_stats=True)
+
+    def forward(self, x):
+        return self.classifier(self.norm(self.convolution(x)).relu().flatten(1))
 
 
-def fitted(segment=0, before=0):
-    network = normalised()
+class Product(torch.nn.Module):
+    """A network whose weights are in no layer that a hook knows."""
+
+    def __init__(self, width, shape, num_classes):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(3 * shape[1] * shape[2], num_classes))
+
+    def forward(self, x):
+        return x.flatten(1) @ self.weight
+
+
+NETWORKS = {"normalised": Normalised, "tracked": Tracked, "product": Product}
+
+
+@pytest.fixture(autouse=True)
+def networks():
+    for name, make in NETWORKS.items():
+        architecture(name)(make)
+    yield
+    for name in NETWORKS:
+        del ARCHITECTURES[name]
+
+
+def fitted(name="normalised", segment=0, before=0, count=20, batch=8, compile=False):
+    network = build(ModelConfig(arch=name, width=6), SHAPE, CLASSES, 5)
     initial = copy.deepcopy(network.state_dict())
     torch.manual_seed(before)
-    trainer = Trainer(network, Procedure(loss=MATCH_LOGITS), context())
-    trainer.fit(initial, source(), CONFIG, Stream(0), Segment(limit=segment))
+    trainer = Trainer(network, Procedure(loss=MATCH_LOGITS), context(compile=compile))
+    config = dataclasses.replace(CONFIG, batch=batch)
+    trainer.fit(initial, source(count), config, Stream(0), Segment(limit=segment))
     return trainer
 
 
-def test_a_network_that_depends_on_its_batch_is_never_cut_and_draws_from_its_own_stream():
-    whole, cut = fitted(), fitted(segment=3, before=9)
+@pytest.mark.parametrize("name", ["normalised", "tracked"])
+def test_a_network_that_depends_on_its_batch_is_never_cut_and_draws_from_its_own_stream(name):
+    whole, cut = fitted(name), fitted(name, segment=3, before=9)
     assert all(torch.equal(a, b) for a, b in zip(whole.weights().values(), cut.weights().values(), strict=True))
-    assert depends_on_batch(whole.network)
+
+
+def test_the_compiler_changes_nothing_for_a_network_that_draws():
+    eager, compiled = fitted(), fitted(compile=True)
+    assert all(torch.equal(a, b) for a, b in zip(eager.weights().values(), compiled.weights().values(), strict=True))
+
+
+def test_no_batch_of_one_image_is_left_for_a_network_that_depends_on_its_batch():
+    sizes = []
+    trainer = fitted("tracked")
+    trainer.network.convolution.register_forward_hook(lambda m, x, y: sizes.append(len(y)))
+    trainer.fit(trainer.weights(), source(17), dataclasses.replace(CONFIG, epochs=1), Stream(0), Segment())
+    assert sizes == [9, 8]
 
 
 def test_training_leaves_the_global_random_state_alone():
@@ -146,7 +185,7 @@ def test_training_leaves_the_global_random_state_alone():
 def test_training_runs_in_training_mode_and_prediction_in_evaluation_mode():
     trainer = fitted()
     assert trainer.network.mode
-    predict = Predictor(normalised(), context())
+    predict = Predictor(build(ModelConfig(arch="normalised", width=6), SHAPE, CLASSES), context())
     predict.load(trainer.weights())
     data = source(16).images
     alone, together = predict(data[:1]), predict(data)
@@ -155,9 +194,15 @@ def test_training_runs_in_training_mode_and_prediction_in_evaluation_mode():
     torch.testing.assert_close(predict.in_segments(data, Segment(limit=5)), together, atol=1e-6, rtol=1e-5)
 
 
-def test_a_network_may_declare_that_it_depends_on_its_batch():
-    class Odd(torch.nn.Linear):
-        depends_on_batch = True
+@pytest.mark.parametrize(
+    ("name", "mixes", "draws"),
+    [("normalised", True, True), ("tracked", True, False), ("product", False, False), ("convnet2", False, False)],
+)
+def test_habits_are_found_out_by_trying(name, mixes, draws):
+    habits = habits_of(ModelConfig(arch=name, width=6), SHAPE, CLASSES)
+    assert (habits.mixes, habits.draws) == (mixes, draws)
 
-    assert depends_on_batch(torch.nn.Sequential(Odd(2, 2)))
-    assert not depends_on_batch(build(MODEL, SHAPE, CLASSES))
+
+@pytest.mark.parametrize(("name", "expected"), [("product", 192 * 4), ("normalised", 27 * 6 * 36 + 216 * 4)])
+def test_multiply_adds_are_counted_wherever_the_weights_are(name, expected):
+    assert size_of(ModelConfig(arch=name, width=6), SHAPE, CLASSES).multiply_adds == expected
