@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -39,10 +39,9 @@ def writable(store: Path) -> Check:
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
-        disk = os.statvfs(folder)
+        free = shutil.disk_usage(folder).free
     except OSError as e:
         return Check("store", "error", f"{store}: {e.strerror}", "choose a writable folder with --store")
-    free = disk.f_bavail * disk.f_frsize
     detail = f"{store}{'' if folder == store else ' (not created yet)'}, {size(free)} free"
     if free < _LITTLE_SPACE:
         return Check("store", "warning", detail, "free some space: pools of many teachers take gigabytes")

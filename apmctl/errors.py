@@ -6,13 +6,13 @@ backquotes are the flags and commands of this shell. Everything else keeps its t
 
 from __future__ import annotations
 
-import errno
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from apmctl import fields
 from apmctl_core import errors as core
+from apmctl_core.storage.files import CAUSES, store_error
 
 DONE, FAILED, USAGE, ARTIFACT, DATA = range(5)
 SIGNALLED = 128  # plus the number of the signal
@@ -31,15 +31,6 @@ EXIT_CODES: tuple[tuple[type[core.ApmError], int], ...] = (
 )
 
 _MEMORY_HINT = "bound it with --memory-budget, e.g. 2GB, or with a smaller --segment"
-# What the file system refuses is foreseen wherever it happens, even where the engine has no better word for it.
-_DISK_HINTS = {
-    errno.ENOSPC: "free some space, then rerun the command",
-    errno.EDQUOT: "free some space within the quota, then rerun the command",
-    errno.EFBIG: "raise the limit on file sizes, then rerun the command",
-    errno.EROFS: "choose a writable folder, e.g. with --store",
-    errno.EACCES: "check the permissions, or choose another folder with --store",
-    errno.EPERM: "check the permissions, or choose another folder with --store",
-}
 
 _TABLES = {"teachers": fields.TEACHERS, "distill": fields.DISTILL, "eval": fields.EVALUATE}
 _RELABEL = {"distill.committee": "--committee"}
@@ -88,9 +79,9 @@ def describe(error: BaseException, command: str = "") -> Failure | None:
         message, hint, code = "interrupted", "rerun the same command to resume", SIGNALLED + 2
     elif isinstance(error, core.ApmError):
         message, hint, code = translate(error.message, command), translate(error.hint, command), exit_code_of(error)
-    elif isinstance(error, OSError) and error.errno in _DISK_HINTS:
-        message = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
-        hint = _DISK_HINTS[error.errno]
+    elif isinstance(error, OSError) and error.errno in CAUSES:  # wherever it happens
+        failure = store_error(error, error.filename or "a file", "read or write")
+        message, hint = failure.message, translate(failure.hint, command)
     elif isinstance(error, MemoryError) or name == "OutOfMemoryError":
         message, hint = f"out of memory: {error}".removesuffix(": "), _MEMORY_HINT
     elif hasattr(error, "format_message"):  # of the parser, whose errors have no public base in all versions

@@ -170,9 +170,7 @@ def distill(
         if dry_run:
             result = Planned.by(jobs.plan(session, recipe, "distill", pool=teachers, name=name), origin)
         elif push is not None:
-            from apmctl_core.jobs.release import release
-
-            outcome, report, pushed = release(session, recipe, push, pool=teachers, name=name)
+            outcome, report, pushed = jobs.release(session, recipe, push, pool=teachers, name=name)
             result = Released.by("distill", outcome, results=report.metrics["results"], hub=Location.by(pushed))
         else:
             result = Made.by("distill", jobs.distill_set(session, recipe, pool=teachers, name=name))

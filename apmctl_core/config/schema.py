@@ -58,7 +58,7 @@ class Field:
         if self.many and not isinstance(value, (list, tuple)):
             return ConfigError(f"`{path}` must be a list, got {value!r}", self._range())
         problems = map(self._problem, value if self.many else (value,))
-        return ConfigError(f"`{path}` {next(filter(None, problems), "needs a value")}", self._range())
+        return ConfigError(f"`{path}` {next(filter(None, problems), 'needs a value')}", self._range())
 
     def _problem(self, item: Any) -> str | None:
         """What is wrong with one value, None for one that the field takes."""

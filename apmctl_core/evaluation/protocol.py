@@ -12,10 +12,9 @@ from apmctl_core.training.procedure import Procedure
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """A way to measure a set.
+    """A way to measure a set: `procedures` by kind of labels (soft, hard), `settings` of EvalConfig that it fixes.
 
-    `procedures` says how to train on each kind of labels (soft, hard) · `settings` are fields of EvalConfig that the
-    protocol fixes; the others are those of the set's own recipe. What the user gives overrides both.
+    Other settings are those of the set's own recipe. What the user gives overrides both.
     """
 
     procedures: Mapping[str, Procedure]

@@ -5,7 +5,7 @@ A job knows what its id covers, what it reads, what it costs and how it is made;
 
 from __future__ import annotations
 
-from apmctl_core.jobs.commands import distill_set, evaluate_set, relabel_set, train_pool
+from apmctl_core.jobs.commands import distill_set, evaluate_set, relabel_set, release, train_pool
 from apmctl_core.jobs.job import Outcome, run
 from apmctl_core.jobs.plan import Plan, PlanStep, plan
 from apmctl_core.jobs.session import Session
@@ -19,6 +19,7 @@ __all__ = [
     "evaluate_set",
     "plan",
     "relabel_set",
+    "release",
     "run",
     "train_pool",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from apmctl_core import data as datasets
 from apmctl_core.artifacts import Artifact
@@ -19,6 +19,9 @@ from apmctl_core.jobs.session import Session
 from apmctl_core.jobs.set import RelabelJob, SetJob
 from apmctl_core.models import size_of
 from apmctl_core.values import Task
+
+if TYPE_CHECKING:
+    from apmctl_core.hub.push import Pushed
 
 
 def train_pool(session: Session, recipe: Recipe, *, name: str | None = None) -> Outcome:
@@ -54,7 +57,19 @@ def evaluate_set(session: Session, ref: str, changes: dict[str, Any]) -> Outcome
     return replace(outcome, metrics={"set": job.distilled.ref, "results": load_report(outcome.artifact).rows})
 
 
-# --- the jobs ----------------------------------------------------------------------------------------------------
+def release(
+    session: Session, recipe: Recipe, repo: str, *, pool: str | None = None, name: str | None = None
+) -> tuple[Outcome, Outcome, Pushed]:
+    """The set of a recipe, its report by that recipe, and what was pushed. Raises what the three steps raise.
+
+    The right to write to the repository is checked before the work begins.
+    """
+    from apmctl_core.hub.push import preflight, push
+
+    preflight("set", repo, session.emit)
+    distilled = distill_set(session, recipe, pool=pool, name=name)
+    report = evaluate_set(session, distilled.artifact.ref, {})
+    return distilled, report, push(session.store, distilled.artifact, repo, emit=session.emit)
 
 
 def pool_job(session: Session, recipe: Recipe, dataset: Dataset | None, *, name: str | None = None) -> PoolJob:

@@ -1,7 +1,6 @@
-"""What a job is: a picklable value for one artifact, and how it is run in any process.
+"""What a job is: a picklable value for one artifact, which any process can run.
 
-A job names what its id covers (`covers`), what it reads (`reads`: other jobs, or artifacts that exist), what it costs,
-and how it is made. Jobs that read jobs are a graph; `run` walks it.
+Jobs that read jobs are a graph; `run` walks it.
 """
 
 from __future__ import annotations
@@ -138,7 +137,9 @@ class Job(ABC):
         """The artifact of this job. Raises ArtifactError where it was not made yet."""
         artifact = self.existing(session)
         if artifact is None:
-            raise ArtifactError(f"{self.kind} {self.label}@{self.id} is not in the store", "make it first")
+            raise ArtifactError(
+                f"{self.kind} {self.label}@{self.id} is not in the store", "run `teachers` or `distill` first"
+            )
         return artifact
 
     def execute(self, session: Session) -> Outcome:

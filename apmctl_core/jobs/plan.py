@@ -86,11 +86,11 @@ def plan(session: Session, recipe: Recipe, command: str, *, pool: str | None = N
 def _reused(session: Session, job: Job) -> list[PlanStep]:
     """The steps that are done: artifacts that the job reads."""
     steps = []
-    for name, source in job.reads.items():
-        if isinstance(source, Located):
-            steps.append(PlanStep("teachers" if name == "pool" else name, f"reuse {name} {source.ref}", 0.0))
-        elif (existing := source.existing(session)) is not None:
-            steps.append(PlanStep(source.stage, f"reuse {source.kind} {existing.ref}", 0.0))
+    for source in job.reads.values():
+        existing = source if isinstance(source, Located) else source.existing(session)
+        if existing is not None:
+            stage = "teachers" if source.kind == "pool" else source.kind
+            steps.append(PlanStep(stage, f"reuse {source.kind} {existing.ref}", 0.0))
     return steps
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from apmctl_core.artifacts.kinds.pools import save_pool
@@ -32,7 +32,7 @@ class PoolJob(Job):
         weights = self.size.weight_bytes
         states = 2 * self.recipe.teachers.count * weights + GENERATIONS * 2 * weights
         disk = states + self.task.preprocessing_bytes + OVERHEAD
-        return teachers.cost(self.recipe.teachers, self.task, self.size).on_disk(disk)
+        return replace(teachers.cost(self.recipe.teachers, self.task, self.size), disk_bytes=disk)
 
     def describe(self) -> str:
         r = self.recipe

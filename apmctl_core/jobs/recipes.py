@@ -16,17 +16,15 @@ from apmctl_core.jobs.settings import complete
 from apmctl_core.machine.device import choose_precision
 from apmctl_core.machine.runtime import Runtime
 from apmctl_core.methods import METHODS
-from apmctl_core.models import check, size_of
+from apmctl_core.models import size_of
+from apmctl_core.models.registry import Shape
 from apmctl_core.storage.files import DAMAGED_HINT
-
-Shape = tuple[int, int, int]
 
 
 def settle(recipe: Recipe, shape: Shape, num_classes: int, runtime: Runtime) -> Recipe:
     """A recipe with depth, image rate, precision and the data set's name decided. Raises ConfigError."""
     recipe = complete(recipe, shape, num_classes)
     METHODS[recipe.distill.method]  # raises for one that is configured but not there
-    check(recipe.model, shape, num_classes)
     _networks(recipe, shape, num_classes)  # an evaluation comes last, its mistakes must not
     size = size_of(recipe.model, shape, num_classes)
     precision = choose_precision(recipe.precision, runtime.device, size.multiply_adds)
@@ -104,5 +102,5 @@ def _networks(recipe: Recipe, shape: Shape, num_classes: int) -> tuple[str, ...]
             )
     networks = tuple(dict.fromkeys(own if arch == "auto" else arch for arch in e.arch or (own,)))
     for arch in networks:
-        check(replace(recipe.model, arch=arch), shape, num_classes)
+        size_of(replace(recipe.model, arch=arch), shape, num_classes)  # raises for one unknown or too deep
     return networks

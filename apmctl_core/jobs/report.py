@@ -42,7 +42,7 @@ class ReportJob(Job):
         """Training of the heaviest of the networks."""
         sizes = [size_of(model, self.task.shape, self.task.num_classes) for model in self.models]
         images = self.recipe.distill.ipc * self.task.num_classes
-        return cost(self.recipe.evaluate, images, self.task, sizes).on_disk(OVERHEAD)
+        return replace(cost(self.recipe.evaluate, images, self.task, sizes), disk_bytes=OVERHEAD)
 
     def describe(self) -> str:
         e = self.recipe.evaluate

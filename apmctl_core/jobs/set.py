@@ -87,7 +87,7 @@ class SetJob(_AnySet):
     def cost(self) -> Cost:
         """That of the method's cycles."""
         d = self.recipe.distill
-        return METHODS[d.method].cost(d, self.task, self.size).on_disk(self._disk_bytes())
+        return replace(METHODS[d.method].cost(d, self.task, self.size), disk_bytes=self._disk_bytes())
 
     def describe(self) -> str:
         d = self.recipe.distill
@@ -126,7 +126,9 @@ class RelabelJob(_AnySet):
 
     def cost(self) -> Cost:
         """That of passes of the pool's networks, which need not be those of the set."""
-        return labelling.cost(self.recipe.distill.ipc, self.task, self.labellers).on_disk(self._disk_bytes())
+        return replace(
+            labelling.cost(self.recipe.distill.ipc, self.task, self.labellers), disk_bytes=self._disk_bytes()
+        )
 
     def describe(self) -> str:
         return f"label {self.recipe.distill.ipc * self.task.num_classes} images by {self.pool.ref}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,3 @@ class Cost:
     def least_bytes(self) -> float:
         """Bytes of memory with the shortest segments."""
         return self.fixed_bytes + self.whole * self.image_bytes
-
-    def on_disk(self, disk_bytes: int) -> Cost:
-        """The same work with the room that it takes on the disk."""
-        return replace(self, disk_bytes=disk_bytes)

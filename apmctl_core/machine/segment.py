@@ -1,7 +1,7 @@
 """Cutting batches into segments, and how long a segment may be: as asked for, or as much as memory holds.
 
-Results do not depend on the segment beyond rounding, so it may change in the middle of a run. A segment is a value:
-work that can be done again gets one and hands back the one that served, which travels in the state of a run.
+Results do not depend on it beyond rounding, so it may change in the middle of a run. It is a value: work that can be
+done again gets one and hands back the one that served, which travels in the state of a run.
 """
 
 from __future__ import annotations
@@ -70,9 +70,6 @@ def padded(x: Tensor, length: int, *, zero: bool = False) -> Tensor:
     return torch.cat([x, row.expand(missing, *x.shape[1:])])
 
 
-# --- when memory is short ----------------------------------------------------------------------------------------
-
-
 class _Changed(Exception):
     """Work that has to be done again with another segment."""
 
@@ -97,7 +94,9 @@ def attempt(work: Callable[[Segment], T], segment: Segment, device: torch.device
             if not memory.ran_out(e):
                 raise
             if segment.longest <= segment.whole:
-                raise _exhausted(segment) from e
+                what = "one image" if segment.whole == 1 else f"a batch of {segment.whole} images"
+                hint = "use a smaller network, fewer images or a machine with more memory"
+                raise MemoryExhaustedError(f"out of memory with {what} at a time", hint) from e
             segment = _shorter(segment, segment.longest // 2, "memory ran out", emit)
         else:
             return value, _checked(segment, device, emit)
@@ -135,10 +134,3 @@ def _shorter(segment: Segment, limit: int, why: str, emit: Emit) -> Segment:
     text = f"{why}: using segments of {shorter.longest} images instead of {segment.longest}"
     emit(Note(text=text, level="warning"))
     return shorter
-
-
-def _exhausted(segment: Segment) -> MemoryExhaustedError:
-    what = "one image" if segment.whole == 1 else f"a batch of {segment.whole} images"
-    return MemoryExhaustedError(
-        f"out of memory with {what} at a time", "use a smaller network, fewer images or a machine with more memory"
-    )

@@ -57,7 +57,8 @@ class Apm(Method):
 
     def cycle(self, state: ImageState, segment: Segment) -> Update:
         """One refresh cycle on B of the images."""
-        c, device = self._config, self.context.device
+        c, device, rate = self._config, self.context.device, self._config.image_lr
+        assert rate is not None  # a settled recipe has one
         stream = self.context.stream.at("cycle", state.cycle)
         index = self._drawn(len(state.images), stream)
         weights = self.pool.states[stream.at("teacher").integer(len(self.pool))]
@@ -70,7 +71,7 @@ class Apm(Method):
             draws = augment.draw(len(u), stream.at("round", r).generator()) if c.augment_images else None
             gradient, matched = self._matcher.gradient(u, y, teacher, checkpoints, segment, draws)
             momentum = momentum * c.image_momentum + gradient
-            u -= self._image_rate(r) * momentum
+            u -= rate * (c.image_decay if r >= c.rounds / 2 else 1.0) * momentum
         metrics = {
             "student_loss": float(student_loss),
             "match_loss": float(matched),
@@ -123,11 +124,6 @@ class Apm(Method):
         initial = self._build(stream.at("weights").number).state_dict()
         self._trainer.fit(initial, source, self._config.student, stream, segment, after_epoch=after_epoch)
         return checkpoints, last
-
-    def _image_rate(self, r: int) -> float:
-        c = self._config
-        assert c.image_lr is not None  # a settled recipe has one
-        return c.image_lr * (c.image_decay if r >= c.rounds / 2 else 1.0)
 
     def _check(self, metrics: dict[str, float], u: Tensor, first: int, segment: Segment) -> None:
         broken = (~torch.isfinite(u).flatten(1).all(1)).nonzero().flatten()

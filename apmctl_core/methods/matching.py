@@ -49,7 +49,7 @@ class Matcher:
 
     def _teacher_term(self, weights: State, u: Tensor, pull_SK: Tensor, y: Tensor, weight_S: Tensor) -> Tensor:
         teacher_SK = self._forward(weights, u)
-        regulariser = losses.class_regulariser(teacher_SK, y) * weight_S
+        regulariser = losses.cross_entropy(teacher_SK, y) * weight_S
         return (teacher_SK * pull_SK).sum() + self._alpha * regulariser.sum()
 
     def gradient(

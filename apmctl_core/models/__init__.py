@@ -3,7 +3,7 @@
 To add one, decorate its constructor with `@architecture("name")` in a file here, which is found by itself.
 """
 
-from apmctl_core.models.registry import ARCHITECTURES, architecture, build, check, habits_of
+from apmctl_core.models.registry import ARCHITECTURES, architecture, build, habits_of
 from apmctl_core.models.size import NetworkSize, size_of, state_shapes
 from apmctl_core.registry import import_modules
 
@@ -14,7 +14,6 @@ __all__ = [
     "NetworkSize",
     "architecture",
     "build",
-    "check",
     "habits_of",
     "size_of",
     "state_shapes",

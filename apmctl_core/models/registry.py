@@ -59,12 +59,6 @@ def build(model: ModelConfig, shape: Shape, num_classes: int, seed: int = 0) -> 
     return network
 
 
-def check(model: ModelConfig, shape: Shape, num_classes: int) -> None:
-    """Raise what `build` would raise, without allocating weights."""
-    with torch.device("meta"):
-        build(model, shape, num_classes)
-
-
 @dataclass(frozen=True)
 class Habits:
     """What training does besides computing each image's logits from its pixels and the weights.

@@ -25,7 +25,7 @@ from apmctl_core.training.loop import Predictor, Trainer, TrainState
 from apmctl_core.training.procedure import CROSS_ENTROPY, Procedure
 from apmctl_core.values import State, Task, TeacherPool
 
-_SEPARATOR = "|"  # between the kind of a tensor and its name in a saved state; no weight has it in its name
+_WEIGHT, _MOMENTUM = "weight|", "momentum|"  # before the names of tensors in a saved state
 
 
 def train_teachers(
@@ -151,14 +151,13 @@ class _Training:
 
 
 def _packed(state: TrainState, limit: int, progress: Progress) -> Snapshot:
-    tensors = {f"weight{_SEPARATOR}{k}": v for k, v in state.weights.items()}
-    tensors |= {f"momentum{_SEPARATOR}{k}": v for k, v in state.momentum.items()}
+    tensors = {_WEIGHT + name: value for name, value in state.weights.items()}
+    tensors |= {_MOMENTUM + name: value for name, value in state.momentum.items()}
     return Snapshot(tensors, {"epoch": state.epoch}, limit, progress)
 
 
 def _unpacked(snapshot: Snapshot) -> TrainState:
-    parts: dict[str, dict[str, Tensor]] = {"weight": {}, "momentum": {}}
-    for key, value in snapshot.tensors.items():
-        kind, _, name = key.partition(_SEPARATOR)
-        parts[kind][name] = value
-    return TrainState(int(snapshot.meta["epoch"]), parts["weight"], parts["momentum"])
+    def part(kind: str) -> State:
+        return {k.removeprefix(kind): value for k, value in snapshot.tensors.items() if k.startswith(kind)}
+
+    return TrainState(int(snapshot.meta["epoch"]), part(_WEIGHT), part(_MOMENTUM))

@@ -24,7 +24,7 @@ _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0
 
 _RESUME = "free some space, then rerun the same command to resume"
 _PERMISSIONS = "change its permissions, or choose another `store`"
-_CAUSES = {
+CAUSES = {
     errno.ENOSPC: ("the disk is full", _RESUME),
     errno.EDQUOT: ("your quota is used up", _RESUME),
     errno.EFBIG: ("a file would be larger than allowed", "raise `ulimit -f`, then rerun the same command to resume"),
@@ -38,9 +38,9 @@ _CAUSES = {
 }
 
 
-def store_error(error: OSError, path: Path, doing: str) -> StoreError:
+def store_error(error: OSError, path: Path | str, doing: str) -> StoreError:
     """The StoreError that says in plain words what the system refused to do with `path`."""
-    cause, hint = _CAUSES.get(error.errno or 0, (error.strerror or str(error), "check the disk"))
+    cause, hint = CAUSES.get(error.errno or 0, (error.strerror or str(error), "check the disk"))
     return StoreError(f"cannot {doing} {path}: {cause}", hint)
 
 

@@ -86,9 +86,12 @@ class Trainer:
         epochs = range(resume.epoch if resume else 0, config.epochs)
         wanted = (cuts(len(source), batch, size, stream.at("epoch", epoch)) for epoch in epochs)
         examples = feed(source, itertools.chain.from_iterable(wanted), augmented=self.procedure.augmented)
-        with contextlib.closing(examples), self._own_noise():
+        # What dropout draws comes from the global generator, which is left as it was.
+        devices = [self._context.device] if self._context.device.type == "cuda" else []
+        with contextlib.closing(examples), torch.random.fork_rng(devices, enabled=self._draws):
             for epoch in epochs:
-                self._seed_noise(stream, epoch)
+                if self._draws:
+                    torch.manual_seed(stream.at("noise", epoch).number)
                 self._optimiser.param_groups[0]["lr"] = config.lr * self.procedure.schedule.function(
                     epoch, config.epochs
                 )
@@ -97,16 +100,6 @@ class Trainer:
                     total += self._step(examples, count, size)
                 if after_epoch:
                     after_epoch(epoch + 1, total / len(source))
-
-    def _own_noise(self) -> contextlib.AbstractContextManager[None]:
-        """What dropout draws comes from the global generator: left as it was, and only touched where it is used."""
-        if not self._draws:
-            return contextlib.nullcontext()
-        return torch.random.fork_rng(devices=[self._context.device] if self._context.device.type == "cuda" else [])
-
-    def _seed_noise(self, stream: Stream, epoch: int) -> None:
-        if self._draws:
-            torch.manual_seed(stream.at("noise", epoch).number)
 
     def _step(self, examples: Iterator[Examples], count: int, size: int) -> Tensor:
         """One step on the next `count` examples, its gradient accumulated over segments; returns their summed loss."""

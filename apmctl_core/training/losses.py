@@ -22,6 +22,6 @@ def adversarial(teacher_BK: Tensor, student_BK: Tensor, objective: str) -> Tenso
     return -(d + _SMALLEST).log() if objective == "log" else -d
 
 
-def class_regulariser(teacher_BK: Tensor, labels_B: Tensor) -> Tensor:
-    """H(y, p(y | u; teacher)) of eq. 4: cross-entropy of the teacher on the class an image is distilled for; (B,)."""
-    return F.cross_entropy(teacher_BK, labels_B, reduction="none")
+def cross_entropy(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+    """Cross-entropy with class labels; of the teacher, H(y, p(y | u; teacher)) of eq. 4; (B,)."""
+    return F.cross_entropy(logits_BK, labels_B, reduction="none")

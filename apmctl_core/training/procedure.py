@@ -1,7 +1,4 @@
-"""How a network is trained: loss, optimiser, schedule and augmentation, each a named value that says what it is.
-
-What a report states is read from these values, the ones that ran.
-"""
+"""How a network is trained: loss, optimiser, schedule, augmentation. What a report states is read from what ran."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from apmctl_core.config import TrainConfig
 from apmctl_core.training import losses
@@ -32,14 +28,6 @@ Schedule = Named[Callable[[int, int], float]]  # epoch (from 0) and number of ep
 Optimiser = Named[Callable[[Iterable[nn.Parameter], TrainConfig, torch.device], torch.optim.Optimizer]]
 
 
-def _cross_entropy(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
-    return functional.cross_entropy(logits_BK, labels_B, reduction="none")
-
-
-def _match_logits(logits_BK: Tensor, targets_BK: Tensor) -> Tensor:
-    return losses.discrepancy(targets_BK, logits_BK)
-
-
 def _sgd(parameters: Iterable[nn.Parameter], config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
     return torch.optim.SGD(
         parameters,
@@ -54,8 +42,8 @@ def _tenth_at_half(epoch: int, epochs: int) -> float:
     return 0.1 if epoch >= epochs // 2 and epochs > 1 else 1.0
 
 
-CROSS_ENTROPY = Loss("cross-entropy", _cross_entropy)
-MATCH_LOGITS = Loss("l1 on logits", _match_logits)
+CROSS_ENTROPY = Loss("cross-entropy", losses.cross_entropy)
+MATCH_LOGITS = Loss("l1 on logits", losses.discrepancy)
 TENTH_AT_HALF = Schedule("x0.1 at half", _tenth_at_half)
 SGD = Optimiser("sgd", _sgd)
 

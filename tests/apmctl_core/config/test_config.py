@@ -40,7 +40,7 @@ def test_configs_cannot_be_changed():
         ({"wat": 1}, "unknown field 'wat'", "known here: data, model"),
         ({"distill": {"round": 1}}, "unknown field 'distill.round'", "did you mean 'distill.rounds'?"),
         ({"distill": {"student_lr": 1}}, "unknown field 'distill.student_lr'", "did you mean 'distill.student.lr'?"),
-        ({"evaluate": {"labels": []}}, "`evaluate.labels`", ""),
+        ({"evaluate": {"labels": []}}, "`evaluate.labels` needs a value", "choose one of: soft, hard"),
         ({"distill": {"student": {"epoch": 1}}}, "unknown field 'distill.student.epoch'", "'distill.student.epochs'"),
         ({"data": {"dataset": 3}}, "`data.dataset` must be a string, got 3", "give a string"),
         ({"distill": {"ipc": "ten"}}, "`distill.ipc` must be a whole number, got 'ten'", "from 1 to 1e+09"),
