@@ -34,8 +34,6 @@ class Store:
         self.cache = self.root / "cache"  # of decoded data sets; it may not exist yet
         self.locks = self.root / "locks"
 
-    # --- reading
-
     def get(self, kind: str, id: str) -> Artifact | None:
         """The sound artifact of that kind and id, whatever its name, or None."""
         for entry in self._entries(kind):
@@ -87,8 +85,6 @@ class Store:
         runs = [e.path for e in self._entries(kind) if e.id == id and not e.finished]
         return sum(files.regular_size(path) or 0 for run in runs for path in run.glob("*"))
 
-    # --- writing and removing
-
     @contextlib.contextmanager
     def workspace(self, kind: str, name: str, id: str, wait: bool = True, emit: Emit = silent) -> Iterator[Workspace]:
         """The workspace of an artifact, for one process at a time.
@@ -127,8 +123,6 @@ class Store:
             discard(target.path)
             self._sweep(target.kind)
             files.remove_empty(target.path.parent, folder)
-
-    # --- the folders
 
     def _folder(self, kind: str) -> Path:
         return self.root / KINDS[kind].folder

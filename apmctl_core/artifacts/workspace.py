@@ -100,8 +100,6 @@ class Workspace(States):
                         return float(value)
         return 0.0
 
-    # --- the end of a run
-
     def publish(self, draft: Manifest, document: bytes | None = None) -> Artifact:
         """Turn the folder into the artifact: files are hashed and flushed, then one rename moves it to its place.
 
@@ -148,8 +146,6 @@ class Workspace(States):
             self._folder.rename(target)
         files.sync(target.parent)
         return Artifact(target, manifest)
-
-    # --- entering and leaving, under the lock
 
     def enter(self, existing: Artifact | None) -> None:
         """Take over what an earlier run of the same id left, under whatever name, and remove its temporary files."""

@@ -164,8 +164,6 @@ class _Push:
         work = partial(getattr(self.client.api, method), self.repo, *args, repo_type=self.type, **options)
         return self.client.call(self.repo, work, again)
 
-    # --- our files
-
     def _ours(self, folder: Path, license: str | None) -> dict[str, Path]:
         """All files that the repository is to have of us, by their names in it."""
         artifact = self.artifact
@@ -179,8 +177,6 @@ class _Push:
         text = card(artifact, self.repo, reported(self.store, artifact), license, images)
         files.write_bytes(folder / CARD, text.encode())
         return ours | {CARD: folder / CARD}
-
-    # --- the repository
 
     def _at(self, revision: str) -> Remote:
         return self.client.remote(self.repo, [self.type], revision)
@@ -202,8 +198,6 @@ class _Push:
         if foreign and manifests.FILE_NAME not in base.files:
             problem = f"{self.repo} holds something that is not an artifact ({foreign[0]})"
             raise MismatchError(problem, "push to another repository")
-
-    # --- the change
 
     def _commit(
         self, base: Remote, add: Mapping[str, Path], delete: Sequence[str], existing: str

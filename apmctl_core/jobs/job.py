@@ -137,9 +137,7 @@ class Job(ABC):
         """The artifact of this job. Raises ArtifactError where it was not made yet."""
         artifact = self.existing(session)
         if artifact is None:
-            raise ArtifactError(
-                f"{self.kind} {self.label}@{self.id} is not in the store", "run `teachers` or `distill` first"
-            )
+            raise ArtifactError(f"{self.kind} {self.label}@{self.id} is not in the store", "run its own job first")
         return artifact
 
     def execute(self, session: Session) -> Outcome:
