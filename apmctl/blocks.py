@@ -41,6 +41,14 @@ class Table:
     spare: Sequence[str] = ()
     wrap: Sequence[str] = ()
 
+    def text(self) -> str:
+        """The table without a terminal, aligned; nothing is cut."""
+        aligned = []
+        for header, column in zip(self.headers, self._columns(), strict=True):
+            width = max(map(len, column))
+            aligned.append([v.rjust(width) if header in self.right else v.ljust(width) for v in column])
+        return "\n".join("  ".join(row).rstrip() for row in zip(*aligned, strict=True))
+
     def grid(self, width: int) -> Grid:
         """The table, fitted to a width."""
         from rich.table import Table as Grid
@@ -59,9 +67,11 @@ class Table:
             grid.add_row(*(Text(clean(value)) for value in row))
         return grid
 
+    def _columns(self) -> list[list[str]]:
+        return [[clean(value) for value in column] for column in zip(self.headers, *self.rows, strict=True)]
+
     def _fitted(self, width: int) -> Table:
-        columns = [[clean(value) for value in column] for column in zip(self.headers, *self.rows, strict=True)]
-        if not self.spare or sum(max(map(len, column)) + 2 for column in columns) - 2 <= width:
+        if not self.spare or sum(max(map(len, column)) + 2 for column in self._columns()) - 2 <= width:
             return self
         kept = [i for i, header in enumerate(self.headers) if header != self.spare[0]]
         headers, rows = [self.headers[i] for i in kept], [[row[i] for i in kept] for row in self.rows]
@@ -76,9 +86,8 @@ def as_text(blocks: Iterable[Block], console: Console | None = None) -> str:
 
     Lines and pairs are left to the terminal to wrap, so that paths can be copied.
     """
-    from rich.console import Console
-
-    console = console or Console(color_system=None, width=1_000_000)
+    if console is None:
+        return "\n".join(clean(block) if isinstance(block, str) else block.text() for block in blocks)
     with console.capture() as capture:
         for block in blocks:
             if isinstance(block, Table):

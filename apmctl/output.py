@@ -45,10 +45,12 @@ class Sink:
             self.text(to_json(result))
         elif self.quiet:
             self.text(result.brief())
-        else:
+        elif sys.stdout.isatty():
             from rich.console import Console
 
-            self.text(as_text(result.blocks(), Console(file=sys.stdout) if sys.stdout.isatty() else None))
+            self.text(as_text(result.blocks(), Console(file=sys.stdout)))
+        else:
+            self.text(as_text(result.blocks()))
 
     def text(self, text: str) -> None:
         """Print text on stdout as it is."""
