@@ -199,6 +199,9 @@ def run(session: Session, job: Job) -> Outcome:
     kept = [session.store.kept_bytes(each.kind, each.id) for each in missing]
     if missing:
         require_space(session.store.root, sum(max(0, c.disk_bytes - k) for c, k in zip(costs, kept, strict=True)))
+    for source in job.reads.values():
+        if isinstance(source, Job) and source not in missing:  # as `execute` does for the job itself
+            session.store.tidy(source.kind, source.id)
     outcome = None
     for each in missing or (job,):
         outcome = each.execute(session)

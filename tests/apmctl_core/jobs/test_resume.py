@@ -421,3 +421,12 @@ def test_who_does_not_wait_leaves(tmp_path: Path) -> None:
     with here.store.workspace("pool", job.label, job.id), pytest.raises(StoreError, match="locked by") as caught:
         train_pool(here, RECIPE)
     assert caught.value.hint == "wait for it to end"
+
+
+def test_the_lock_of_a_pool_that_a_killed_distillation_had_published_is_removed_by_the_next(tmp_path: Path) -> None:
+    pool = train_pool(session(tmp_path), RECIPE).artifact
+    locks = Store(tmp_path).locks
+    (locks / f"pool-{pool.id}.lock").touch()
+    (locks / f"pool-{pool.id}.json").write_text("{}")
+    distill_set(session(tmp_path), RECIPE)
+    assert list(locks.iterdir()) == []
