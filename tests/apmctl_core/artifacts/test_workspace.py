@@ -320,7 +320,7 @@ def test_a_full_disk_while_publishing_leaves_the_run_resumable(store: Store, mak
     assert store.find("demo").id == draft.id
 
 
-@pytest.mark.parametrize(("number", "cause"), sorted({n: c for n, (c, _) in files._CAUSES.items()}.items()))
+@pytest.mark.parametrize(("number", "cause"), sorted({n: c for n, (c, _) in files.CAUSES.items()}.items()))
 def test_every_refusal_of_a_disk_has_its_words(tmp_path: Path, number: int, cause: str) -> None:
     with pytest.raises(StoreError, match=cause) as caught, files.disk_errors(tmp_path):
         raise OSError(number, os.strerror(number))
