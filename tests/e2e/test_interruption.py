@@ -47,7 +47,7 @@ def test_a_second_process_waits_with_a_message_or_leaves(tmp_path: Path) -> None
     answer = shell(*LONG, "--json", "--no-wait")
     assert answer.code == 1
     assert f"process {first.pid}" in answer.document["error"]["message"]
-    assert "--no-wait" in answer.err.splitlines()[-1]
+    assert answer.err.splitlines()[-1] == "hint: wait for it to end"
 
     second = shell.start(*LONG)
     second.wait_for(f"note: waiting for process {first.pid}")
