@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from apmctl import cli as shell
-
-COMMAND = Path(sys.executable).parent / "apmctl"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a command line gave: exit code, stdout, stderr."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
+from tests.command import COMMAND, Answer
 
 
 @pytest.fixture
