@@ -23,6 +23,9 @@ Fraction = Annotated[float, Meta(ge=0, le=1)]
 Epochs = Annotated[Count, "Epochs; the learning rate drops tenfold at half of them."]
 LearningRate = Annotated[Rate, "Learning rate."]
 Committee = Literal["single", "mean"]
+Dsa = Annotated[
+    Literal["image", "batch"], "Each image draws one of DSA's six transformations, or all of a batch draw the same one."
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,7 @@ class TrainConfig(Config, path="distill.student"):
     momentum: Annotated[Fraction, "Momentum of SGD."] = 0.9
     weight_decay: Annotated[Rate, "Weight decay of SGD."] = 5e-4
     batch: Annotated[Count, "Images per step."] = 256
+    dsa: Dsa = "image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +73,7 @@ class DistillConfig(Config, path="distill"):
     method: Annotated[str, "Method of distillation."] = "apm"
     ipc: Annotated[Count, "Synthetic images per class."] = 10
     rounds: Annotated[CountOrZero, "R: updates of the images."] = 2500
-    batch: Annotated[CountOrZero, "B: images drawn for a refresh cycle (0 = all)."] = 0
+    batch: Annotated[CountOrZero, "B: images drawn for an update (0 = all)."] = 0
     image_lr: Annotated[Rate | None, "Learning rate of the images; each takes 1/B of it [default: scaled with B]."] = (
         None
     )
@@ -89,7 +93,7 @@ class DistillConfig(Config, path="distill"):
         return _method_class(values.get("method", getattr(base, "method", "apm")))
 
     def drawn(self, num_classes: int) -> int:
-        """B: the images drawn for a refresh cycle."""
+        """B: the images drawn for an update."""
         total = self.ipc * num_classes
         return min(self.batch or total, total)
 
@@ -124,6 +128,9 @@ class ApmConfig(DistillConfig):
     student: TrainConfig = TrainConfig()
     checkpoints: Annotated[Count, "Kc: checkpoints kept of a student, at equal intervals."] = 5
     refresh_every: Annotated[Count, "G: rounds that share a student."] = 3
+    draw: Annotated[Literal["cycle", "round"], "B images are drawn once for each student, or anew in each round."] = (
+        "cycle"
+    )
     alpha: Annotated[Rate, "Weight of the teacher's cross-entropy."] = 0.1
     objective: Annotated[Literal["linear", "log"], "Discrepancy in the images' loss: d or log d (eq. 4)."] = "linear"
 

@@ -1,7 +1,7 @@
 """Adversarial prediction matching (APM, Algorithm 1).
 
 One refresh cycle draws a teacher and B of the M images, trains a fresh student on them, and lets its checkpoints
-pull the images for G rounds.
+pull the images for G rounds: those B, or, as in the published runs, B others in each round.
 """
 
 from __future__ import annotations
@@ -56,41 +56,45 @@ class Apm(Method):
         return {"momentum": torch.zeros_like(images)}
 
     def cycle(self, state: ImageState, segment: Segment) -> Update:
-        """One refresh cycle on B of the images."""
-        c, device, rate = self._config, self.context.device, self._config.image_lr
-        assert rate is not None  # a settled recipe has one
+        """One refresh cycle on the images that its rounds draw."""
+        c, device = self._config, self.context.device
         stream = self.context.stream.at("cycle", state.cycle)
-        index = self._drawn(len(state.images), stream)
+        rounds = range(self.rounds(state.cycle), self.rounds(state.cycle + 1))
+        drawn = self._drawn(len(state.images), rounds, stream)
+        index = torch.cat(drawn).unique()
+        places = [torch.searchsorted(index, part).to(device) for part in drawn]
         weights = self.pool.states[stream.at("teacher").integer(len(self.pool))]
         teacher = {name: value.to(device) for name, value in weights.items()}
         before = state.images[index].to(device)
         u, momentum, y = before.clone(), state.extra["momentum"][index].to(device), state.labels[index].to(device)
-        checkpoints, student_loss = self._student(u, teacher, stream.at("student"), segment)
+        # The student learns the images of the first round; where others are drawn later, it has not seen those.
+        checkpoints, student_loss = self._student(u[places[0]], teacher, stream.at("student"), segment)
         matched = torch.zeros(())
-        for r in range(self.rounds(state.cycle), self.rounds(state.cycle + 1)):
-            draws = augment.draw(len(u), stream.at("round", r).generator()) if c.augment_images else None
-            gradient, matched = self._matcher.gradient(u, y, teacher, checkpoints, segment, draws)
-            momentum = momentum * c.image_momentum + gradient
-            u -= rate * (c.image_decay if r >= c.rounds / 2 else 1.0) * momentum
+        for r, at in zip(rounds, places, strict=True):
+            draws = self._augmentation(len(at), stream.at("round", r))
+            gradient, matched = self._matcher.gradient(u[at], y[at], teacher, checkpoints, segment, draws)
+            momentum = (momentum * c.image_momentum).index_add_(0, at, gradient)
+            u -= self._rate(r) * momentum
         metrics = {
             "student_loss": float(student_loss),
             "match_loss": float(matched),
             "moved": float((u - before).square().mean().sqrt()),
         }
-        self._check(metrics, u, self.rounds(state.cycle), segment)
-        return Update(index=index, images=u, extra={"momentum": momentum}, metrics=metrics)
+        self._check(metrics, u, rounds.start, segment)
+        others = functools.partial(self._coast, rounds) if c.draw == "round" else None
+        return Update(index=index, images=u, extra={"momentum": momentum}, metrics=metrics, others=others)
 
     @classmethod
     def cost(cls, config: DistillConfig, task: Task, size: NetworkSize) -> Cost:
         """Students, then the images' rounds: the teacher's two passes, and one for each checkpoint."""
         assert isinstance(config, ApmConfig)
-        total = config.ipc * task.num_classes
-        drawn = min(config.batch or total, total)
+        total, drawn = config.ipc * task.num_classes, config.drawn(task.num_classes)
+        held = min(total, drawn * config.refresh_every) if config.draw == "round" else drawn
         step = min(config.student.batch, drawn)
         students = math.ceil(config.rounds / config.refresh_every) * config.student.epochs * drawn * ALL_GRADIENTS
         pulls = config.rounds * drawn * (config.checkpoints * INPUT_GRADIENTS + FORWARD + INPUT_GRADIENTS)
         # All images and their momentum; of the drawn ones the copies that a cycle works on.
-        images = (2 * total + 4 * drawn) * task.image_bytes
+        images = (2 * total + 4 * held) * task.image_bytes
         return size.cost(
             task,
             passes=students + pulls,
@@ -99,11 +103,32 @@ class Apm(Method):
             fixed_bytes=images + config.checkpoints * size.weight_bytes,
         )
 
-    def _drawn(self, count: int, stream: Stream) -> Tensor:
+    def _drawn(self, count: int, rounds: range, stream: Stream) -> list[Tensor]:
+        """The images (B,) of each round of a cycle, in ascending order."""
         size = min(self._config.batch or count, count)
-        if size == count:
-            return torch.arange(count)
-        return torch.randperm(count, generator=stream.at("draw").generator())[:size].sort().values
+        streams = [stream.at("draw", r) if self._config.draw == "round" else stream.at("draw") for r in rounds]
+        return [torch.randperm(count, generator=each.generator())[:size].sort().values for each in streams]
+
+    def _augmentation(self, count: int, stream: Stream) -> Tensor | None:
+        if not self._config.augment_images:
+            return None
+        return augment.draw(count, stream.generator(), sharing=count if self._config.student.dsa == "batch" else 1)
+
+    def _rate(self, r: int) -> float:
+        """The images' learning rate in round r: lower in the second half."""
+        rate = self._config.image_lr
+        assert rate is not None  # a settled recipe has one
+        return rate * (self._config.image_decay if r >= self._config.rounds / 2 else 1.0)
+
+    def _coast(self, rounds: range, state: ImageState) -> None:
+        """Move all images as rounds that draw none of them do, by the momentum that they have.
+
+        So did the published runs, whose optimiser had a gradient of zero for an image that was not drawn.
+        """
+        decay = self._config.image_momentum
+        way = sum(self._rate(r) * decay ** (i + 1) for i, r in enumerate(rounds))
+        state.images.sub_(state.extra["momentum"], alpha=way)
+        state.extra["momentum"].mul_(decay ** len(rounds))
 
     def _student(self, u: Tensor, teacher: State, stream: Stream, segment: Segment) -> tuple[list[State], Tensor]:
         """Train a fresh student on (u, f_T(u)); returns Kc checkpoints at equal intervals, the last one included."""

@@ -42,6 +42,8 @@ class ImageState:
     def apply(self, update: Update) -> None:
         """Move the result of a cycle into the state; an interruption waits until it is whole."""
         with shielded():
+            if update.others:
+                update.others(self)
             self.images[update.index] = update.images.to(self.images.device)
             for name, values in update.extra.items():
                 self.extra[name][update.index] = values.to(self.images.device)
@@ -53,12 +55,14 @@ class ImageState:
 class Update:
     """What a cycle changes: the drawn images (B, C, H, W), what is kept of each, and readings of the cycle.
 
-    `index` int64 (B,) says which images of the set they are.
+    `index` int64 (B,) says which images of the set they are; `others` moves the images that were not drawn, and
+    comes first.
     """
 
     index: Tensor
     images: Tensor
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+    others: Callable[[ImageState], None] | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -1,6 +1,6 @@
-"""Differentiable siamese augmentation (DSA, Zhao & Bilen 2021a) with a draw per image.
+"""Differentiable siamese augmentation (DSA, Zhao & Bilen 2021a).
 
-Each image of a batch draws one of six transformations and its strength. The draw is separated from its
+Each image draws one of six transformations, or all of a batch draw the same one; each draws its strength. The draw is separated from its
 application: `draw` makes numbers from a generator, `apply` is a pure function of images and numbers. Images are
 grouped by their transformation, so that each pays for its own alone: a batch takes a few dozen small operations,
 no Python per image, and an image is treated the same whatever stands beside it.
@@ -24,9 +24,14 @@ CROP_PAD, CUTOUT, FLIP, SCALE, ROTATE = 0.125, 0.5, 0.5, 1.2, 15.0
 NUMBERS = 4  # one that chooses the transformation, three for its strength
 
 
-def draw(count: int, rng: torch.Generator) -> Tensor:
-    """Uniform numbers (count, 4) in [0, 1) on the CPU, which decide the augmentation of `count` images."""
-    return torch.rand(count, NUMBERS, generator=rng)
+def draw(count: int, rng: torch.Generator, sharing: int = 1) -> Tensor:
+    """Uniform numbers (count, 4) in [0, 1) on the CPU, which decide the augmentation of `count` images.
+
+    Each `sharing` images in turn share their transformation, not its strength.
+    """
+    draws = torch.rand(count, NUMBERS, generator=rng)
+    draws[:, 0] = draws[::sharing, 0].repeat_interleave(sharing)[:count]
+    return draws
 
 
 def chosen(draws_N4: Tensor) -> Tensor:

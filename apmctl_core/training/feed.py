@@ -31,10 +31,14 @@ class Cut:
     draws: Tensor
 
 
-def cuts(count: int, batch: int, size: int, stream: Stream) -> Iterator[Cut]:
-    """An epoch of `count` examples in random order, cut into steps of `batch` and these into segments of `size`."""
+def cuts(count: int, batch: int, size: int, stream: Stream, dsa: str = "image") -> Iterator[Cut]:
+    """An epoch of `count` examples in random order, cut into steps of `batch` and these into segments of `size`.
+
+    `dsa` says whether each image or each step draws its transformation.
+    """
     rng = stream.generator()
-    order, draws = torch.randperm(count, generator=rng), augment.draw(count, rng)
+    order = torch.randperm(count, generator=rng)
+    draws = augment.draw(count, rng, sharing=batch if dsa == "batch" else 1)
     for step, drawn in zip(order.split(batch), draws.split(batch), strict=True):
         yield from map(Cut, step.split(size), drawn.split(size))
 

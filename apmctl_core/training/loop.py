@@ -84,7 +84,7 @@ class Trainer:
         size = most if self._whole else segment.length(most)
         counts = [len(step) for step in torch.arange(len(source)).split(batch)]
         epochs = range(resume.epoch if resume else 0, config.epochs)
-        wanted = (cuts(len(source), batch, size, stream.at("epoch", epoch)) for epoch in epochs)
+        wanted = (cuts(len(source), batch, size, stream.at("epoch", epoch), config.dsa) for epoch in epochs)
         examples = feed(source, itertools.chain.from_iterable(wanted), augmented=self.procedure.augmented)
         # What dropout draws comes from the global generator, which is left as it was.
         devices = [self._context.device] if self._context.device.type == "cuda" else []

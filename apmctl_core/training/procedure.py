@@ -42,6 +42,8 @@ def _tenth_at_half(epoch: int, epochs: int) -> float:
     return 0.1 if epoch >= epochs // 2 and epochs > 1 else 1.0
 
 
+_DRAWN = {"image": "an image", "batch": "a batch"}
+
 CROSS_ENTROPY = Loss("cross-entropy", losses.cross_entropy)
 MATCH_LOGITS = Loss("l1 on logits", losses.discrepancy)
 TENTH_AT_HALF = Schedule("x0.1 at half", _tenth_at_half)
@@ -55,7 +57,7 @@ class Procedure:
     loss: Loss
     optimiser: Optimiser = SGD
     schedule: Schedule = TENTH_AT_HALF
-    augmented: bool = True  # by DSA, each image on its own
+    augmented: bool = True  # by DSA
 
     def describe(self, config: TrainConfig) -> dict[str, Any]:
         """What a report says of a training by this procedure."""
@@ -67,6 +69,6 @@ class Procedure:
             "momentum": config.momentum,
             "weight_decay": config.weight_decay,
             "schedule": self.schedule.name,
-            "augmentation": "dsa" if self.augmented else "none",
+            "augmentation": f"dsa, one transformation {_DRAWN[config.dsa]}" if self.augmented else "none",
             "loss": self.loss.name,
         }
