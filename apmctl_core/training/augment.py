@@ -1,9 +1,9 @@
 """Differentiable siamese augmentation (DSA, Zhao & Bilen 2021a).
 
-Each image draws one of six transformations, or all of a batch draw the same one; each draws its strength. The draw is separated from its
-application: `draw` makes numbers from a generator, `apply` is a pure function of images and numbers. Images are
-grouped by their transformation, so that each pays for its own alone: a batch takes a few dozen small operations,
-no Python per image, and an image is treated the same whatever stands beside it.
+Each image draws one of six transformations, or all of a batch draw the same one; each draws its strength. The draw is
+separated from its application: `draw` makes numbers from a generator, `apply` is a pure function of images and numbers.
+Images are grouped by their transformation, so that each pays for its own alone: a batch takes a few dozen small
+operations, no Python per image, and an image is treated the same whatever stands beside it.
 
 Shape legend: B images, C channels, H x W pixels.
 """
