@@ -47,6 +47,11 @@ class Apm(Method):
     def cycles(self) -> int:
         return math.ceil(self._config.rounds / self._config.refresh_every)
 
+    @property
+    def brake(self) -> str:
+        # The cross-entropy grows with alpha without end; what it stands against is a sum over checkpoints.
+        return "distill.alpha" if self._config.alpha > self._config.checkpoints else "distill.image_lr"
+
     def rounds(self, cycles: int) -> int:
         """Rounds in so many refresh cycles: G in each, fewer in the last."""
         return min(cycles * self._config.refresh_every, self._config.rounds)
@@ -155,7 +160,7 @@ class Apm(Method):
         if len(broken) == 0 and all(math.isfinite(value) for value in metrics.values()):
             return
         where = f", segment {int(broken[0]) // segment.length(len(u))}" if len(broken) else ""
-        rate = "distill.student.lr" if not math.isfinite(metrics["student_loss"]) else "distill.image_lr"
+        rate = self.brake if math.isfinite(metrics["student_loss"]) else "distill.student.lr"
         raise NumericsError(
             f"a loss or an image stopped being finite in round {first}{where}",
             f"try a lower `{rate}`, or `precision` fp32; the state before this round is kept",

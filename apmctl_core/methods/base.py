@@ -83,6 +83,11 @@ class Method(ABC):
     def cycles(self) -> int:
         """How many cycles a run has."""
 
+    @property
+    def brake(self) -> str:
+        """The setting to lower where the images go astray."""
+        return "distill.image_lr"
+
     @abstractmethod
     def rounds(self, cycles: int) -> int:
         """How many updates of the images so many cycles make: what progress is counted in."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from apmctl_core.config import DistillConfig
 from apmctl_core.data import Dataset
 from apmctl_core.errors import Interrupted, NumericsError
-from apmctl_core.events import Progress
-from apmctl_core.methods import METHODS, ImageState, Method
+from apmctl_core.events import Note, Progress
+from apmctl_core.methods import METHODS, ImageState, Method, Update
 from apmctl_core.training.checkpoint import Snapshot, ThrottledSaver
 from apmctl_core.training.context import Context
+from apmctl_core.training.examples import random_real_images
 from apmctl_core.values import TeacherPool
 
 _STATE = "images"
+_FAR = 10  # times the range of real images; the presets end below 3
 _OWN = ("images", "labels")  # all other tensors of a state are the method's
 
 
@@ -23,7 +25,7 @@ def distill(dataset: Dataset, pool: TeacherPool, config: DistillConfig, context:
     """
     method = METHODS[config.method](dataset, pool, config, context)
     state = _restored(context) or method.first()
-    saver = ThrottledSaver(context.keeper, _STATE)
+    saver, watch = ThrottledSaver(context.keeper, _STATE), _Watch(method)
 
     def snapshot() -> Snapshot:
         return _packed(state, method, config)
@@ -33,6 +35,7 @@ def distill(dataset: Dataset, pool: TeacherPool, config: DistillConfig, context:
             before = state.segment.limit
             update, state.segment = context.attempt(lambda segment: method.cycle(state, segment), state.segment)
             state.apply(update)
+            watch.see(update)
             context.emit(_progress(state, method, config))
             # Cycles that were computed in longer segments must not be done again in shorter ones.
             saver.offer(snapshot, now=state.segment.limit != before)
@@ -42,6 +45,24 @@ def distill(dataset: Dataset, pool: TeacherPool, config: DistillConfig, context:
         raise
     saver.done(snapshot)
     return state
+
+
+class _Watch:
+    """Warns once where images leave the range of the real ones by far: they stay finite, and teach nothing."""
+
+    def __init__(self, method: Method) -> None:
+        rng = method.context.stream.at("range").generator()
+        real = random_real_images(method.dataset, 1, method.pool.preprocessing, rng)
+        self._method, self._reach, self._warned = method, float(real.abs().max()), False
+
+    def see(self, update: Update) -> None:
+        largest = float(update.images.abs().max())
+        if self._warned or largest <= _FAR * self._reach:
+            return
+        self._warned = True
+        text = f"images left the range of the data: values up to {largest:,.0f}, where real ones reach"
+        text = f"{text} {self._reach:.1f}; try a lower `{self._method.brake}`"
+        self._method.context.emit(Note(text=text, level="warning"))
 
 
 def _progress(state: ImageState, method: Method, config: DistillConfig) -> Progress:

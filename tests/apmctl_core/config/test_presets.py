@@ -38,7 +38,8 @@ def test_all_twelve_rows_of_the_published_table_are_there():
         d, e = recipe.distill, recipe.evaluate
         assert (d.image_lr, d.student.lr, e.epochs, d.batch) == values
         assert (d.rounds, d.student.epochs, d.checkpoints, d.refresh_every, d.alpha) == (2500, 250, 5, 3, 0.1)
-        assert d.objective == "linear"
+        assert (d.objective, d.draw) == ("linear", "round")
+        assert [t.dsa for t in (recipe.teachers, d.student, e)] == ["batch"] * 3
         assert recipe.data.preprocessing == ("zca" if name.startswith("cifar") else "standard")
 
 

@@ -8,6 +8,7 @@ import torch
 from apmctl_core.config import ApmConfig, EvalConfig, TeacherConfig, TrainConfig
 from apmctl_core.errors import DataError, Interrupted, NumericsError
 from apmctl_core.evaluation.evaluate import evaluate
+from apmctl_core.events import Note
 from apmctl_core.machine.segment import Segment
 from apmctl_core.methods import METHODS
 from apmctl_core.seeding import Stream
@@ -59,10 +60,17 @@ def test_images_are_in_the_order_of_their_classes_and_have_moved():
     assert metrics["moved"] > 0
 
 
-@pytest.mark.parametrize("augmented", [False, True])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"augment_images": False},
+        {"augment_images": True},
+        {"augment_images": True, "batch": 3, "draw": "round", "student": dataclasses.replace(STUDENT, dsa="batch")},
+    ],
+)
 @pytest.mark.parametrize("segment", [1, 4])
-def test_any_segment_gives_the_same_images(segment, augmented):
-    config = dataclasses.replace(CONFIG, augment_images=augmented)
+def test_any_segment_gives_the_same_images(segment, settings):
+    config = dataclasses.replace(CONFIG, **settings)
     torch.testing.assert_close(run(config, segment=segment)[0], run(config)[0], atol=1e-4, rtol=0)
 
 
@@ -163,6 +171,25 @@ def test_images_that_blow_up_stop_the_run_with_the_last_good_state_kept():
         run(dataclasses.replace(CONFIG, image_lr=1e38, rounds=30), keeper=memory)
     assert "lower" in caught.value.hint
     assert all(torch.isfinite(s.tensors["images"]).all() for s in memory.states.values())
+
+
+@pytest.mark.parametrize(("settings", "setting"), [({"alpha": 1e6}, "alpha"), ({"image_lr": 1e4}, "image_lr")])
+def test_images_that_leave_the_range_of_the_data_are_warned_of_once(settings, setting):
+    """They stay finite, and a set of them would be made without a word."""
+    events = []
+    run(dataclasses.replace(CONFIG, **settings), emit=events.append)
+    (warning,) = [event.text for event in events if isinstance(event, Note)]
+    assert "images left the range of the data" in warning
+    assert f"try a lower `distill.{setting}`" in warning
+    quiet = []
+    run(emit=quiet.append)
+    assert not [event for event in quiet if isinstance(event, Note)]
+
+
+def test_the_hint_for_an_alpha_that_diverges_names_alpha():
+    with pytest.raises(NumericsError) as caught:
+        run(dataclasses.replace(CONFIG, alpha=1e38, rounds=30))
+    assert "`distill.alpha`" in caught.value.hint
 
 
 def labelled(committee="mean", baseline=True):

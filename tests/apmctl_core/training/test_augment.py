@@ -25,6 +25,15 @@ def test_each_image_has_a_draw_of_its_own():
     assert len(distinct) > 40  # flips that are not made leave some images as they are
 
 
+def test_images_that_share_a_transformation_draw_strengths_of_their_own():
+    draws = augment.draw(10, rng(), sharing=4)
+    kinds = augment.chosen(draws).tolist()
+    assert kinds == [kinds[0]] * 4 + [kinds[4]] * 4 + [kinds[8]] * 2
+    assert len({augment.chosen(augment.draw(1, rng(seed), sharing=4)).item() for seed in range(40)}) == 6
+    assert len(set(draws[:, 1].tolist())) == 10
+    assert torch.equal(draws[:, 1:], augment.draw(10, rng())[:, 1:])
+
+
 def test_an_image_is_augmented_the_same_whatever_stands_beside_it():
     images, draws = torch.rand(12, 3, 16, 16, generator=rng()), augment.draw(12, rng(3))
     whole = augment.apply(images, draws)

@@ -50,6 +50,15 @@ def test_an_epoch_has_every_example_once_and_steps_are_cut_into_equal_segments()
     assert not torch.equal(found[0].draws, other[0].draws)
 
 
+def test_a_step_draws_one_transformation_for_all_its_segments_where_it_is_told_to():
+    steps = [[], [], []]
+    for cut in cuts(COUNT, 10, 4, Stream(0), dsa="batch"):
+        step = next(s for s, size in zip(steps, (10, 10, 3), strict=True) if len(s) < size)
+        step.extend(augment.chosen(cut.draws).tolist())
+    assert [len(set(step)) for step in steps] == [1, 1, 1]
+    assert len({kind for cut in wanted([0], 10, 4) for kind in augment.chosen(cut.draws).tolist()}) > 3
+
+
 def test_few_images_are_held_at_once():
     read = []
 
