@@ -57,7 +57,7 @@ def _download(hub: Reference, emit: Emit) -> tuple[Any, str | None]:
         emit(Note(text=f"loading {hub.repo} from the Hub"))
         import datasets  # a second; it must be there for `supervised` to keep it quiet
 
-        with supervised(emit):
+        with supervised(emit, data=True):
             return datasets.load_dataset(hub.repo, revision=revision), revision
     except Exception as error:  # three libraries and their HTTP backends
         raise translate(error, hub.repo) from error

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from apmctl_core.artifacts.manifest import FILE_NAME
 from apmctl_core.errors import ApmError, ArtifactError, NetworkError
 from apmctl_core.events import Emit, Note, silent
 from apmctl_core.network import clients
-from apmctl_core.network.clients import LOGIN, broken_off, is_offline, missing, shown, transient
-from apmctl_core.storage.files import store_error
+from apmctl_core.network.bounds import expecting
+from apmctl_core.network.clients import LOGIN, is_offline, missing, shown, transient
+from apmctl_core.storage import files
 from apmctl_core.version import __version__
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ T = TypeVar("T")
 Again = Callable[[BaseException], bool] | None  # whether a failed request may be tried once more
 
 MAIN = "main"
+_LIBRARY: dict[str, Any] = {"library_name": "apmctl", "library_version": __version__}
 _WAITS_S = (1.0, 2.0)
 _TIMEOUT_S = 10.0
 _NAMES = {"dataset": "data set repository", "model": "model repository"}
@@ -48,7 +52,7 @@ class Client:
     def __init__(self, emit: Emit = silent) -> None:
         from huggingface_hub import HfApi
 
-        self.api = HfApi(library_name="apmctl", library_version=__version__)
+        self.api = HfApi(**_LIBRARY)
         self.emit = emit
 
     def call(self, repo: str, work: Callable[[], T], again: Again = transient) -> T:
@@ -114,21 +118,70 @@ class Client:
         if role == "read":
             raise NetworkError(f"the token may only read, not write to {repo}", "create a token that may write")
 
-    def download(self, remote: Remote, name: str, folder: Path) -> Path:
-        """Fetch one file into a folder, where it appears when it is complete. Its content is not checked."""
-        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    def read(self, remote: Remote, name: str, limit: int) -> bytes:
+        """The content of a file of at most `limit` bytes. Raises ArtifactError where it is missing, NetworkError."""
 
-        def work() -> str:
+        def work() -> bytes:
+            with _opened(remote, name, limit) as answer:
+                return bytes(answer.read())
+
+        return self.call(remote.repo, work)
+
+    def download(self, remote: Remote, name: str, path: Path, size: int) -> None:
+        """Fetch a file of `size` bytes to `path`, where it appears when it is complete. Its content is not checked.
+
+        What has arrived when a connection breaks is kept beside it, for the next attempt or call. Raises ArtifactError
+        where the file is missing, NetworkError, StoreError.
+        """
+        partial = path.with_name(f".{path.name}{files.TEMPORARY}")
+
+        def work() -> None:
+            begun = files.regular_size(partial)
+            if begun is None or begun > size:  # nothing is written through a link
+                files.remove_tree(partial)
             try:
-                return self.api.hf_hub_download(
-                    remote.repo, name, repo_type=remote.type, revision=remote.commit, local_dir=folder
-                )
-            except LocalEntryNotFoundError:  # its cause says more
+                with partial.open("ab") as file:
+                    if file.tell() < size:
+                        _append(remote, name, file, size)
+            except ApmError:  # not what it should be
+                files.remove_tree(partial)
                 raise
-            except EntryNotFoundError as e:
-                raise ArtifactError(f"{remote.repo} lacks {name}", "ask its owner to push it again") from e
+            partial.replace(path)
 
-        return Path(self.call(remote.repo, work, broken_off))
+        self.call(remote.repo, work)
+
+
+def _append(remote: Remote, name: str, file: BinaryIO, size: int) -> None:
+    """Fetch the rest of a file. Raises ConnectionError for an answer that is too short."""
+    with _opened(remote, name, size, file.tell()) as answer:
+        if answer.status_code != HTTPStatus.PARTIAL_CONTENT:  # a server that knows no ranges
+            file.seek(0)
+            file.truncate()
+        for piece in answer.iter_bytes():
+            file.write(piece)
+    if file.tell() < size:
+        raise ConnectionError(f"{name} ends after {file.tell():,} of {size:,} bytes")
+
+
+@contextlib.contextmanager
+def _opened(remote: Remote, name: str, size: int, begun: int = 0) -> Iterator[Any]:
+    """The answer with a file of at most `size` bytes, from byte `begun` on if the server can do that.
+
+    The Hub's client has `hf_hub_download`, but that reads as much as a server sends, and starts again from nothing.
+    """
+    from huggingface_hub import get_session, hf_hub_url, utils
+    from huggingface_hub.errors import EntryNotFoundError
+
+    public: Any = utils  # whose documented functions it does not declare
+    url = hf_hub_url(remote.repo, name, repo_type=remote.type, revision=remote.commit)
+    headers = public.build_hf_headers(**_LIBRARY) | ({"Range": f"bytes={begun}-"} if begun else {})
+    how: dict[str, Any] = {"headers": headers, "extensions": expecting(size, begun), "follow_redirects": True}
+    with get_session().stream("GET", url, **how) as answer:
+        try:
+            public.hf_raise_for_status(answer)
+        except EntryNotFoundError as e:
+            raise ArtifactError(f"{remote.repo} lacks {name}", "ask its owner to push it again") from e
+        yield answer
 
 
 def _other(error: BaseException, repo: str) -> ApmError:
@@ -136,7 +189,7 @@ def _other(error: BaseException, repo: str) -> ApmError:
     causes = list(clients.chain(error))
     for cause in causes:
         if isinstance(cause, OSError) and cause.errno is not None:
-            return store_error(cause, Path(str(cause.filename or "a file")), "read or write")
+            return files.store_error(cause, Path(str(cause.filename or "a file")), "read or write")
     kind = type(causes[-1]).__name__
     return NetworkError(f"the Hub's client failed for {repo} ({kind}): {shown(causes[-1])}", "try again later")
 

@@ -18,10 +18,11 @@ from apmctl_core.events import Emit, Note, Progress, silent
 from apmctl_core.hub import origins
 from apmctl_core.hub.client import MAIN, Client, Remote
 from apmctl_core.hub.origins import Origin
+from apmctl_core.hub.staging import staged
 from apmctl_core.models import state_shapes
 from apmctl_core.network.clients import is_offline, offline
 from apmctl_core.network.references import Reference
-from apmctl_core.storage import files, locks
+from apmctl_core.storage import files
 
 TYPES = {"set": "dataset", "pool": "model"}
 _KINDS = {type: kind for kind, type in TYPES.items()}
@@ -58,8 +59,8 @@ def pull(
         raise offline(str(reference))
     client = Client(emit)
     remote = client.remote(reference.repo, [TYPES[kind]] if kind in TYPES else list(_KINDS), reference.revision)
-    with locks.hold(store.locks, f"pull-{remote.commit}", f"the pull of {reference}", wait=wait, emit=emit):
-        download = _Download(store, client, remote, reference, kind or _KINDS[remote.type])
+    with staged(store, "pull", reference.repo, remote.commit, wait=wait, emit=emit) as folder:
+        download = _Download(store, client, remote, reference, kind or _KINDS[remote.type], folder)
         artifact, reused = download.run(wait)
     origin = Origin(remote.commit, artifact.kind, artifact.id)
     origins.record(store, reference.repo, (revision, remote.commit), origin)
@@ -76,29 +77,23 @@ class _Download:
     remote: Remote
     reference: Reference
     kind: str
+    folder: Path
     document: bytes = b""  # of the manifest, which is kept as it is
     fetched: int = 0
 
-    @property
-    def folder(self) -> Path:
-        return origins.folder(self.store) / "downloads" / self.remote.commit
-
     def run(self, wait: bool) -> tuple[Artifact, bool]:
         """The artifact, and whether the store had it."""
-        files.make_folder(self.folder)
         try:
             manifest = self._manifest()
             existing = self._existing(manifest)
             if existing is None:
                 self._fetch_all(manifest)
             artifact = existing or self._publish(manifest, wait)
-            files.remove_tree(self.folder)
-            return artifact, existing is not None
         except ArtifactError:
             files.remove_tree(self.folder)
             raise
-        finally:
-            files.remove_empty(self.folder, self.folder.parent)
+        files.remove_tree(self.folder)
+        return artifact, existing is not None
 
     def _manifest(self) -> Manifest:
         name, remote = manifests.FILE_NAME, self.remote
@@ -107,7 +102,7 @@ class _Download:
             raise ArtifactError(problem, "to distil a data set of the Hub, give it to `distill`")
         if (remote.files[name].size or 0) > manifests.MAX_BYTES:
             raise ArtifactError(f"the {name} of {self.reference} is larger than {manifests.MAX_BYTES} bytes", _HINT)
-        self.document = files.read_bounded(self.client.download(remote, name, self.folder), manifests.MAX_BYTES)
+        self.document = self.client.read(remote, name, remote.files[name].size or manifests.MAX_BYTES)
         self.fetched += len(self.document)
         manifest = manifests.loads(self.document, f"the {name} of {self.reference}")
         if not manifest.kind == self.kind == _KINDS[remote.type]:
@@ -134,7 +129,7 @@ class _Download:
         for done, (name, entry) in enumerate(sorted(entries.items())):
             self._progress(done, len(entries))
             if name in missing:
-                self.client.download(self.remote, name, self.folder)
+                self.client.download(self.remote, name, self.folder / name, entry.size)
                 self.fetched += entry.size
                 if not self._has(name, entry):
                     problem = f"{name} of {self.reference} is not the file that its manifest says: its sha256 differs"
@@ -160,7 +155,6 @@ class _Download:
         self.client.emit(Progress(stage="download", done=done, total=total, unit="file", metrics=metrics))
 
     def _publish(self, manifest: Manifest, wait: bool) -> Artifact:
-        files.remove_tree(self.folder / ".cache")  # what the client records beside its downloads
         require_sound(Artifact(self.folder, manifest), state_shapes)
         emit = self.client.emit
         with self.store.workspace(manifest.kind, manifest.name, manifest.id, wait=wait, emit=emit) as work:

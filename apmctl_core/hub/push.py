@@ -7,7 +7,6 @@ is not sent again.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +29,7 @@ from apmctl_core.hub.card import card
 from apmctl_core.hub.client import MAIN, Again, Client, Remote
 from apmctl_core.hub.origins import Origin
 from apmctl_core.hub.pull import TYPES
+from apmctl_core.hub.staging import staged
 from apmctl_core.models import state_shapes
 from apmctl_core.network.clients import transient
 from apmctl_core.network.references import check_repo, check_revision
@@ -86,10 +86,11 @@ def push(store: Store, artifact: Artifact, repo: str, options: Options | None = 
     """
     client = preflight(artifact.kind, repo, emit)
     require_sound(artifact, state_shapes, strays=False)
-    cache = origins.folder(store)
-    files.make_folder(cache)
-    with files.disk_errors(store.root), tempfile.TemporaryDirectory(prefix="push-", dir=cache) as folder:
-        return _Push(store, client, artifact, repo, options or Options()).run(Path(folder))
+    with files.disk_errors(store.root), staged(store, "push", repo, artifact.id, emit=emit) as folder:
+        try:
+            return _Push(store, client, artifact, repo, options or Options()).run(folder)
+        finally:
+            files.remove_tree(folder)
 
 
 def preflight(kind: str, repo: str, emit: Emit = silent) -> Client:

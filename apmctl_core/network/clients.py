@@ -16,6 +16,7 @@ from typing import Any
 
 from apmctl_core.errors import ApmError, ConfigError, Interrupted, NetworkError
 from apmctl_core.events import Emit, Note
+from apmctl_core.network.bounds import Bounds
 
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 CONSISTENCY = "Consistency check failed"
@@ -56,15 +57,15 @@ def is_offline() -> bool:
 
 
 @contextlib.contextmanager
-def supervised(emit: Emit) -> Iterator[None]:
-    """Silence the clients' progress bars and log lines, pass on what they say about retries, and bound their waits.
+def supervised(emit: Emit, *, data: bool = False) -> Iterator[None]:
+    """Silence the clients' progress bars and log lines, pass on what they say about retries; bound waits and answers.
 
-    The client itself would wait for ever for a Hub that takes a connection and then says nothing.
+    The client itself would wait for ever for a Hub that takes a connection and then says nothing, and read for ever
+    from one that goes on. `data` is for whoever fetches files of unknown length.
     """
-    from huggingface_hub import utils
+    from huggingface_hub import get_session, utils
 
-    session: Any = utils.get_session()  # type: ignore[attr-defined]  # public, by its documentation
-    timeout = getattr(session, "timeout", None)
+    session: Any = get_session()
     # `datasets` takes a second to import: whoever needs it has done so.
     libraries: list[Any] = [utils, *([sys.modules["datasets"].utils] if "datasets" in sys.modules else [])]
     listener = _Listener(emit)
@@ -76,9 +77,11 @@ def supervised(emit: Emit) -> Iterator[None]:
             if not library.are_progress_bars_disabled():
                 stack.callback(library.enable_progress_bars)
                 library.disable_progress_bars()
-        if timeout is not None and not any(timeout.as_dict().values()):  # else another backend, or somebody's own
-            stack.callback(setattr, session, "timeout", timeout)
-            session.timeout = type(timeout)(_STALLED_S, connect=_CONNECT_S)
+        stack.callback(setattr, session, "event_hooks", session.event_hooks)
+        session.event_hooks = Bounds(data=data).hooks(session.event_hooks)
+        if not any(session.timeout.as_dict().values()):  # else they are somebody's own
+            stack.callback(setattr, session, "timeout", session.timeout)
+            session.timeout = type(session.timeout)(_STALLED_S, connect=_CONNECT_S)
         yield
 
 
@@ -190,18 +193,6 @@ def transient(error: BaseException) -> bool:
     causes = list(chain(error))
     status = next((status for cause in causes if (status := status_of(cause)) is not None), None)
     return any(map(_is_network, causes)) if status is None else status >= 500 or status == 408
-
-
-def broken_off(error: BaseException) -> bool:
-    """Whether a download ended in a way that the client itself does not retry."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    causes = list(chain(error))
-    if any(isinstance(cause, LocalEntryNotFoundError) for cause in causes):  # it has tried for half a minute
-        return False
-    names = {type(cause).__name__ for cause in causes}
-    lost = bool(names & {"ReadError", "ChunkedEncodingError"}) or any(CONSISTENCY in str(cause) for cause in causes)
-    return lost or any((status_of(cause) or 0) >= 500 for cause in causes)
 
 
 def _is_network(error: BaseException) -> bool:
