@@ -43,9 +43,12 @@ class Bounds:
         return {"request": [*others["request"], self._ask], "response": [*others["response"], self._check]}
 
     def _ask(self, request: Any) -> None:
+        from huggingface_hub import constants
+
         request.headers["Accept-Encoding"] = "identity"  # a short answer can unpack into a long one
-        if self._data and not request.url.path.startswith("/api/"):
-            request.extensions.setdefault(_LIMITS, _ANNOUNCED)  # redirects inherit the extensions
+        if self._data:  # redirects inherit what the first request says
+            listing = str(request.url).startswith(f"{constants.ENDPOINT}/api/")
+            request.extensions.setdefault(_LIMITS, {} if listing else _ANNOUNCED)
 
     def _check(self, response: Any) -> None:
         """Bound what can be read of an answer. Raises NetworkError if it is packed or announces too much."""

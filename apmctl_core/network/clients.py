@@ -191,6 +191,8 @@ def status_of(error: BaseException) -> int | None:
 def transient(error: BaseException) -> bool:
     """Whether the same request may well succeed a moment later."""
     causes = list(chain(error))
+    if isinstance(error, ApmError):  # a bound, which may have been reached in an answer that is an error
+        return False
     status = next((status for cause in causes if (status := status_of(cause)) is not None), None)
     return any(map(_is_network, causes)) if status is None else status >= 500 or status == 408
 

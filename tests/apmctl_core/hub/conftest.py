@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -58,10 +59,10 @@ class LocalHub:
         """Switch faults on, and those before off."""
         (self.root / "faults.json").write_text(json.dumps(faults))
 
-    def requests(self) -> list[str]:
-        """`METHOD path` of everything that was asked for since the last `forget`."""
+    def requests(self, about: str = "do") -> list[Any]:
+        """`METHOD path` (or another field of what the server notes) of all requests since the last `forget`."""
         path = self.root / "requests.jsonl"
-        return [json.loads(line)["do"] for line in path.read_text().splitlines()] if path.exists() else []
+        return [json.loads(line)[about] for line in path.read_text().splitlines()] if path.exists() else []
 
     def forget(self) -> None:
         (self.root / "requests.jsonl").unlink(missing_ok=True)
@@ -161,6 +162,21 @@ def name(request: pytest.FixtureRequest) -> str:
     """A repository for this test alone."""
     safe = "".join(c if c.isalnum() else "-" for c in request.node.name)[:60].strip("-")
     return f"tester/{'-'.join(filter(None, safe.split('-')))}"
+
+
+@pytest.fixture
+def published(hub: LocalHub, store: Store, name: str) -> str:
+    """A repository with a set in it, copied from one that was pushed."""
+    from apmctl_core.hub.push import push
+
+    from .samples import put_set
+
+    made, template = put_set(store), hub.repository("tester/template")
+    if not template.path.exists():
+        push(store, made, "tester/template")
+    shutil.copytree(template.path, hub.repository(name).path)
+    hub.forget()
+    return name
 
 
 def environment(url: str, home: Path, **changes: str) -> dict[str, str]:

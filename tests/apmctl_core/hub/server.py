@@ -6,7 +6,8 @@ at each request, says what to do wrong; `requests.jsonl` lists what was asked fo
 Faults, each `{"match": regex on "METHOD path", "do": ..., "times": n}`: `die` (in the middle of a body, with the whole
 process), `status` (answer `code`), `cut` (end a body half-way), `flip` (one byte of a body), `length` (announce more
 than there is), `short` (send half, announced as such), `stall`, `move` (somebody else commits before), `lose` (do it,
-but answer `code`).
+but answer `code`), `endless` (more blanks than any client should take, or `bytes`), `redirect` (to the same path of
+another server, `to`). Answers that are a fault may have `code`, `headers` and `body`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from .repositories import Entry, Moved, Repository, is_lfs
 
 TOKENS = {"hf_writer": "write", "hf_reader": "read"}
 _CHUNK = 64 << 10
+_ENDLESS = 48 << 20
 _DATE = "2026-01-01T00:00:00.000Z"
 
 
@@ -59,6 +61,7 @@ class Hub:
     def note(self, request: Request) -> None:
         """List a request; credentials by whether they were there alone."""
         line = {"do": f"{request.method} {request.url.path}", "authorised": "authorization" in request.headers}
+        line |= {"host": request.url.netloc, "range": request.headers.get("range")}
         with self._log.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -377,17 +380,42 @@ def hub(request: Request) -> Hub:
     return found
 
 
+async def _stall(request: Request, fault: dict[str, Any]) -> Response:
+    await asyncio.sleep(3600)
+    raise AssertionError("nobody waits that long")
+
+
+async def _status(request: Request, fault: dict[str, Any]) -> Response:
+    return Response(fault.get("body"), status_code=fault["code"], headers=fault.get("headers", {}))
+
+
+async def _endless(request: Request, fault: dict[str, Any]) -> Response:
+    async def blanks() -> AsyncIterator[bytes]:
+        left = fault.get("bytes", _ENDLESS)
+        while left > 0:
+            yield b" " * min(left, 1 << 20)
+            left -= 1 << 20
+
+    return StreamingResponse(blanks(), fault.get("code", 200), headers=fault.get("headers", {}))
+
+
+async def _redirect(request: Request, fault: dict[str, Any]) -> Response:
+    return Response(status_code=302, headers={"Location": f"{fault['to']}{request.url.path}?{request.url.query}"})
+
+
+# Faults that are the whole answer.
+_WHOLE = {"status": _status, "stall": _stall, "endless": _endless, "redirect": _redirect}
+
+
 class Faults(BaseHTTPMiddleware):
     """Lists each request, and answers those that are to fail."""
 
     async def dispatch(self, request: Request, call_next: Any) -> Response:
         hub(request).note(request)
         if not request.url.path.startswith("/lfs-put"):
-            fault = hub(request).fault(request, "status", "stall")
-            if fault and fault["do"] == "stall":
-                await asyncio.sleep(3600)
+            fault = hub(request).fault(request, *_WHOLE)
             if fault:
-                return Response(status_code=fault["code"], headers=fault.get("headers", {}))
+                return await _WHOLE[fault["do"]](request, fault)
         try:
             answer: Response = await call_next(request)
         except Refused as e:

@@ -4,46 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from apmctl.errors import exit_code_of
 from apmctl_core.artifacts import Store
-from apmctl_core.errors import ApmError, ArtifactError, NetworkError
+from apmctl_core.errors import ArtifactError, NetworkError
 from apmctl_core.hub.pull import pull
 from apmctl_core.hub.push import Options, preflight, push
 from apmctl_core.network.references import parse
 
+from .attempts import fails, nothing_of, setting, tamper
 from .conftest import LocalHub, Said
 from .samples import put_set, tree_of
-
-SECONDS = 20.0  # with the client's own waits cut short
-
-
-def fails(code: int, match: str, work: Callable[[], Any]) -> ApmError:
-    """Run what must fail, soon, with this exit code, one line and a hint."""
-    began = time.monotonic()
-    with pytest.raises(ApmError, match=match) as caught:
-        work()
-    error = caught.value
-    assert exit_code_of(error) == code, error.message
-    assert time.monotonic() - began < SECONDS
-    assert error.message
-    assert "\n" not in error.message
-    assert error.hint
-    assert "hf_writer" not in error.message + error.hint
-    return error
-
-
-def nothing_of(store: Store) -> bool:
-    """Whether a store has no artifact and nothing half-made; whole files of a download may wait in its cache."""
-    return not store.list() and not store.runs() and not any(n.startswith(("sets", "pools")) for n in tree_of(store))
-
 
 # --- the way there -------------------------------------------------------------------------------------------------
 
@@ -162,17 +136,6 @@ def test_a_commit_that_leaves_something_out_is_not_taken_for_a_push(
 # --- the way back --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def published(hub: LocalHub, store: Store, name: str) -> str:
-    """A repository with a set in it, copied from one that was pushed."""
-    made, template = put_set(store), hub.repository("tester/template")
-    if not template.path.exists():
-        push(store, made, "tester/template")
-    shutil.copytree(template.path, hub.repository(name).path)
-    hub.forget()
-    return name
-
-
 def test_a_server_killed_in_mid_download(doomed: LocalHub, store: Store, other: Store, name: str, said: Said) -> None:
     made = put_set(store)
     push(store, made, name)
@@ -242,44 +205,28 @@ def test_a_manifest_with_a_flipped_byte_is_refused(published: str, hub: LocalHub
 # --- what should not be there --------------------------------------------------------------------------------------
 
 
-def tamper(hub: LocalHub, repo: str, change: Callable[[dict[str, Any]], None], **files: bytes | None) -> None:
-    """Commit another manifest (and other files) to a repository."""
-    repository = hub.repository(repo)
-    manifest = json.loads(repository.git("show", "main:manifest.json"))
-    change(manifest)
-    deleted = tuple(name for name, data in files.items() if data is None)
-    added = {name: data for name, data in files.items() if data is not None}
-    text = json.dumps(manifest).encode()
-    repository.commit("main", None, "tampered", {"manifest.json": text} | added, deleted)
-
-
-def _set(*path: str, to: Any) -> Callable[[dict[str, Any]], None]:
-    def change(manifest: dict[str, Any]) -> None:
-        for key in path[:-1]:
-            manifest = manifest[key]
-        manifest[path[-1]] = to
-
-    return change
-
-
+NOTHING = {"sha256": "0" * 64, "size": 1}
 LIES = {
-    "a newer schema": (_set("schema", to=99), "newer"),
-    "an id that is not its digest": (_set("id", to="0" * 12), "digest"),
-    "another configuration": (_set("config", "seed", to=5), "digest"),
-    "another size": (_set("files", "set.safetensors", "size", to=17), "bytes"),
-    "another sha256": (_set("files", "set.safetensors", "sha256", to="0" * 64), "sha256"),
-    "a path upwards": (_set("files", "../../evil", to={"sha256": "0" * 64, "size": 1}), "no file"),
-    "an absolute path": (_set("files", "/tmp/evil", to={"sha256": "0" * 64, "size": 1}), "no file"),
-    "a file of another kind": (_set("files", "teacher-000.safetensors", to={"sha256": "0" * 64, "size": 1}), "no file"),
-    "a name that is a path": (_set("name", to="../evil"), "name"),
-    "other classes": (_set("data", "classes", to=["a", "b"]), "safetensors"),
-    "another shape": (_set("data", "shape", to=[3, 8, 8]), "safetensors"),
-    "another preprocessing": (_set("recipe", "data", "preprocessing", to="zca"), "kind"),
-    "settings that it was not made with": (_set("recipe", "distill", "rounds", to=7), "differ in distill.rounds"),
-    "a network that it was not made with": (_set("recipe", "model", "arch", to="convnet2"), "differ in model.arch"),
-    "a field too many": (_set("extra", to=1), "unknown field"),
+    "a newer schema": (setting("schema", to=99), "newer"),
+    "an id that is not its digest": (setting("id", to="0" * 12), "digest"),
+    "another configuration": (setting("config", "seed", to=5), "digest"),
+    "another size": (setting("files", "set.safetensors", "size", to=17), "bytes"),
+    "another sha256": (setting("files", "set.safetensors", "sha256", to="0" * 64), "sha256"),
+    "a path upwards": (setting("files", "../../evil", to=NOTHING), "no file"),
+    "an absolute path": (setting("files", "/tmp/evil", to=NOTHING), "no file"),
+    "a file of another kind": (
+        setting("files", "teacher-000.safetensors", to=NOTHING),
+        "no file",
+    ),
+    "a name that is a path": (setting("name", to="../evil"), "name"),
+    "other classes": (setting("data", "classes", to=["a", "b"]), "safetensors"),
+    "another shape": (setting("data", "shape", to=[3, 8, 8]), "safetensors"),
+    "another preprocessing": (setting("recipe", "data", "preprocessing", to="zca"), "kind"),
+    "settings that it was not made with": (setting("recipe", "distill", "rounds", to=7), "differ in distill.rounds"),
+    "a network that it was not made with": (setting("recipe", "model", "arch", to="convnet2"), "differ in model.arch"),
+    "a field too many": (setting("extra", to=1), "unknown field"),
     "no file of the set": (lambda manifest: manifest["files"].pop("set.safetensors"), "needs set"),
-    "a text that controls a terminal": (_set("data", "dataset", to="a\x1b[2J"), "control"),
+    "a text that controls a terminal": (setting("data", "dataset", to="a\x1b[2J"), "control"),
 }
 
 
@@ -308,7 +255,7 @@ def test_values_that_lie_with_a_manifest_that_fits_are_refused(
     header = json.loads(data[8:length])
     begin = length + header["images"]["data_offsets"][0]
     data[begin : begin + 4] = b"\x00\x00\xc0\x7f"  # not a number
-    change = _set("files", "set.safetensors", to={"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)})
+    change = setting("files", "set.safetensors", to={"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)})
     tamper(hub, published, change, **{"set.safetensors": bytes(data)})
     fails(3, "not finite", lambda: pull(other, parse(published)))
     assert tree_of(other) == []
