@@ -89,4 +89,5 @@ def _too_long(response: Any, limit: int) -> NetworkError:
 
 def _source(response: Any) -> str:
     url = response.request.url
-    return f"what {url.host} sends for {url.raw_path.partition(b'?')[0].decode('ascii')[-60:]}"
+    name = url.raw_path.partition(b"?")[0].rpartition(b"/")[2]  # escaped, and so printable
+    return f"what {url.host} sends for {name.decode('ascii')[-60:]}"

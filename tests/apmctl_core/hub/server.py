@@ -5,9 +5,9 @@ at each request, says what to do wrong; `requests.jsonl` lists what was asked fo
 
 Faults, each `{"match": regex on "METHOD path", "do": ..., "times": n}`: `die` (in the middle of a body, with the whole
 process), `status` (answer `code`), `cut` (end a body half-way), `flip` (one byte of a body), `length` (announce more
-than there is), `short` (send half, announced as such), `stall`, `move` (somebody else commits before), `lose` (do it,
-but answer `code`), `endless` (more blanks than any client should take, or `bytes`), `redirect` (to the same path of
-another server, `to`). Answers that are a fault may have `code`, `headers` and `body`.
+than there is), `short` (send half, announced as such), `no ranges` (send all of a file), `stall`, `move` (somebody else
+commits before), `lose` (do it, but answer `code`), `endless` (more blanks than any client should take, or `bytes`),
+`redirect` (to the same path of another server, `to`). Answers that are a fault may have `code`, `headers` and `body`.
 """
 
 from __future__ import annotations
@@ -331,7 +331,7 @@ async def resolve(request: Request) -> Response:
         headers |= {"X-Linked-Etag": f'"{entry.lfs}"', "X-Linked-Size": str(entry.size)}
     if request.method == "HEAD":
         return Response(headers=headers | {"Content-Length": str(entry.size)})
-    begin, status = _begin(request), 200
+    begin, status = 0 if hub(request).fault(request, "no ranges") else _begin(request), 200
     if begin:
         headers, status = headers | {"Content-Range": f"bytes {begin}-{entry.size - 1}/{entry.size}"}, 206
     fault = hub(request).fault(request, "die", "cut", "flip", "length", "short")
@@ -395,6 +395,7 @@ async def _endless(request: Request, fault: dict[str, Any]) -> Response:
         while left > 0:
             yield b" " * min(left, 1 << 20)
             left -= 1 << 20
+            await asyncio.sleep(0)  # to see that nobody listens any more
 
     return StreamingResponse(blanks(), fault.get("code", 200), headers=fault.get("headers", {}))
 
