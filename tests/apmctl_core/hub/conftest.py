@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,8 +161,9 @@ def other(tmp_path: Path) -> Store:
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     """A repository for this test alone."""
-    safe = "".join(c if c.isalnum() else "-" for c in request.node.name)[:60].strip("-")
-    return f"tester/{'-'.join(filter(None, safe.split('-')))}"
+    node = request.node.name
+    safe = "".join(c if c.isalnum() else "-" for c in node)[:50]
+    return f"tester/{'-'.join(filter(None, safe.split('-')))}-{zlib.crc32(node.encode()):08x}"
 
 
 @pytest.fixture

@@ -124,6 +124,15 @@ def test_a_new_report_changes_the_card_alone(hub: LocalHub, store: Store, name: 
     assert "epochs 300" in text
 
 
+def test_a_card_has_the_reports_on_its_own_set_alone(hub: LocalHub, store: Store, name: str) -> None:
+    made = put_set(store)
+    put_report(store, put_set(store, "other", salt=1))
+    push(store, made, name)
+    text = hub.repository(name).git("show", "main:README.md").decode()
+    assert "Not measured yet" in text
+    assert "84.1" not in text
+
+
 def test_a_license_that_was_given_once_stays(hub: LocalHub, store: Store, name: str) -> None:
     made = put_set(store)
     push(store, made, name, Options(license="cc-by-4.0"))
@@ -291,7 +300,9 @@ def test_references_are_read(text: str, repo: str, revision: str | None) -> None
 
 
 @pytest.mark.parametrize(
-    "text", ["hf:", "hf:name", "hf:a/b/c", "hf:../x", "hf:a/..", "hf:a/b@", "hf:a/b@../x", "hf:a b/c", "hf:a/b@-x"]
+    "text",
+    ["hf:", "hf:name", "hf:a/b/c", "hf:../x", "hf:a/..", "hf:a..b/c", "hf:a/b..c", "hf:a--b/c", "hf:a/b.git"]
+    + ["hf:a/b@", "hf:a/b@../x", "hf:a/b@x/../y", "hf:a/b@x//y", "hf:a b/c", "hf:a/b@-x", "hf:a/" + "b" * 97],
 )
 def test_what_is_no_reference_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
