@@ -301,8 +301,9 @@ def test_references_are_read(text: str, repo: str, revision: str | None) -> None
 
 @pytest.mark.parametrize(
     "text",
-    ["hf:", "hf:name", "hf:a/b/c", "hf:../x", "hf:a/..", "hf:a..b/c", "hf:a/b..c", "hf:a--b/c", "hf:a/b.git"]
-    + ["hf:a/b@", "hf:a/b@../x", "hf:a/b@x/../y", "hf:a/b@x//y", "hf:a b/c", "hf:a/b@-x", "hf:a/" + "b" * 97],
+    [f"hf:{repo}" for repo in ("", "n", "a/b/c", "../x", "a/..", "a..b/c", "a/b..c", "a--b/c", "a/b.git", "a b/c")]
+    + [f"hf:a/b@{revision}" for revision in ("", "../x", "x/../y", "x//y", "-x")]
+    + ["hf:a/" + "b" * 97],
 )
 def test_what_is_no_reference_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
