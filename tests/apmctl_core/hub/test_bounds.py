@@ -66,7 +66,7 @@ def test_what_comes_with_an_error_is_bounded(published: str, hub: LocalHub, othe
 
 def test_what_is_compressed_is_refused_unread(published: str, hub: LocalHub, other: Store) -> None:
     hub.fail({"match": "GET /api/datasets", "do": "endless", "bytes": 10, "headers": {"Content-Encoding": "gzip"}})
-    fails(4, "compressed", lambda: pull(other, parse(published)))
+    fails(4, "is compressed, which was not asked for", lambda: pull(other, parse(published)))
 
 
 def test_a_listing_of_endless_pages_ends(published: str, hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,8 +141,7 @@ def test_headers_without_end_are_refused(
     url, sent = babbler
     point_to(monkeypatch, url, tmp_path / "hf")
     fails(4, "cannot be reached", lambda: pull(other, parse("tester/thing")))
-    assert len(sent) == 3
-    assert max(sent) < BIG
+    assert 0 < max(sent) < BIG
 
 
 # --- tokens and the disk ---------------------------------------------------------------------------------------------

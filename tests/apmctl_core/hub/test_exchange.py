@@ -32,6 +32,7 @@ def bytes_of(artifact: Artifact) -> dict[str, bytes]:
 def test_a_set_comes_back_as_it_was(hub: LocalHub, store: Store, other: Store, name: str) -> None:
     made = put_set(store)
     pushed = push(store, made, name)
+    assert (pushed.type, pushed.url) == ("dataset", f"{hub.url}/datasets/{name}")
     pulled = pull(other, parse(name))
     assert pulled.commit == pushed.commit
     assert not pulled.reused
@@ -59,7 +60,8 @@ def test_a_set_of_an_older_schema_comes_back_as_it_was(hub: LocalHub, store: Sto
 
 def test_a_pool_goes_to_a_model_repository(hub: LocalHub, store: Store, other: Store, name: str) -> None:
     made = put_pool(store)
-    assert push(store, made, name).type == "model"
+    pushed = push(store, made, name)
+    assert (pushed.type, pushed.url) == ("model", f"{hub.url}/{name}")
     assert bytes_of(pull(other, parse(name)).artifact) == bytes_of(made)
     assert hub.repository(name, "models").resolve("main")
 
@@ -153,6 +155,14 @@ def test_another_set_takes_the_place_of_the_one_before(hub: LocalHub, store: Sto
     assert pull(other, parse(name)).artifact.id == second.id
     assert pull(other, parse(f"{name}@v1")).artifact.id == first.id
     assert pull(other, parse(name, tagged.commit)).artifact.id == first.id
+
+
+def test_teachers_that_a_pool_no_longer_has_are_deleted(hub: LocalHub, store: Store, other: Store, name: str) -> None:
+    push(store, put_pool(store), name)
+    pushed = push(other, put_pool(other, count=1), name)
+    assert pushed.deleted == ("teacher-001.safetensors",)
+    left = {entry.path for entry in hub.repository(name, "models").entries("main")}
+    assert "teacher-001.safetensors" not in left and "teacher-000.safetensors" in left
 
 
 def test_a_branch_is_made_and_main_left_alone(hub: LocalHub, store: Store, other: Store, name: str) -> None:

@@ -61,14 +61,14 @@ def test_what_lies_in_the_folder_of_a_download_is_not_trusted(
     (made,) = store.list("set")
     path, size = planned(hub, other, published) / kept, made.manifest.files["set.safetensors"].size
     target = tmp_path / "mine"
-    target.write_bytes(b"x" * (size - linked))
+    target.write_bytes(b"x" * size)
     path.symlink_to(target) if linked else shutil.copy(target, path)
     if kept.endswith(".tmp") and not linked:  # it has the right length, and is found out
         fails(3, "sha256 differs", lambda: pull(other, parse(published)))
     pulled = pull(other, parse(published)).artifact
     assert pulled.file("set.safetensors").read_bytes() == made.file("set.safetensors").read_bytes()
     assert not any(p.is_symlink() for p in pulled.path.iterdir())
-    assert target.read_bytes() == b"x" * (size - linked)
+    assert target.read_bytes() == b"x" * size
 
 
 def test_whole_files_of_an_earlier_download_are_kept_and_longer_ones_fetched_again(
@@ -83,6 +83,17 @@ def test_whole_files_of_an_earlier_download_are_kept_and_longer_ones_fetched_aga
     asked = {name: made.manifest.files[name].size for name in fetched(hub) if name in made.manifest.files}
     assert "preview.png" in asked
     assert pulled.downloaded_bytes == sum(asked.values()) + (made.path / "manifest.json").stat().st_size
+
+
+def test_the_rest_of_a_file_is_as_long_as_what_was_missing(
+    hub: LocalHub, published: str, store: Store, other: Store
+) -> None:
+    size = store.list("set")[0].manifest.files["set.safetensors"].size
+    partial = planned(hub, other, published) / ".set.safetensors.tmp"
+    partial.write_bytes(b"x" * 1000)
+    hub.fail({"match": r"GET .*/set\.safetensors", "do": "endless", "code": 206, "bytes": size - 999})
+    fails(4, f"is longer than {size - 1000:,} bytes", lambda: pull(other, parse(published)))
+    assert not partial.exists()
 
 
 def test_room_is_needed_for_what_is_missing_alone(

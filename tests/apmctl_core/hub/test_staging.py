@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -13,6 +15,7 @@ import pytest
 
 from apmctl_core.artifacts import Store
 from apmctl_core.errors import StoreError
+from apmctl_core.events import Event
 from apmctl_core.hub.client import Client
 from apmctl_core.hub.pull import pull
 from apmctl_core.hub.push import push
@@ -20,7 +23,7 @@ from apmctl_core.hub.staging import staged, sweep
 from apmctl_core.network.references import parse
 
 from .attempts import fails
-from .conftest import LocalHub
+from .conftest import LocalHub, Said
 from .samples import put_set, tree_of
 
 DAY_S = 24 * 3600
@@ -95,6 +98,18 @@ def test_a_server_that_knows_no_ranges_sends_the_whole_file(hub: LocalHub, publi
     hub.fail({"match": r"GET .*/set\.safetensors", "do": "cut", "times": 1}, {"match": "resolve", "do": "no ranges"})
     assert pull(other, parse(published)).artifact.kind == "set"
     assert "bytes=" in str(hub.requests("range"))
+
+
+def test_a_push_waits_for_another_to_the_same_repository(hub: LocalHub, store: Store, name: str, said: Said) -> None:
+    with contextlib.ExitStack() as other:
+        other.enter_context(staged(store, "push", name, "x"))
+
+        def heard(event: Event) -> None:
+            said(event)
+            other.close()
+
+        push(store, put_set(store), name, emit=heard)
+    assert re.fullmatch(rf"waiting for process {os.getpid()} .* to finish the push to {name}", said.notes[0])
 
 
 def place(store: Store, way: str, repo: str, age_s: float = 0.0) -> Path:
