@@ -34,14 +34,16 @@ _QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")  # signed addresses car
 
 
 class _Listener(logging.Handler):
-    """Passes the warnings of the clients on, so that retries are not silent."""
+    """Passes the warnings of the clients on, so that retries are not silent, and says `renewed` before a retry."""
 
-    def __init__(self, emit: Emit) -> None:
+    def __init__(self, emit: Emit, renewed: Callable[[], None]) -> None:
         super().__init__(logging.WARNING)
         self._emit = emit
+        self._renewed = renewed
         self._last = ""
 
     def emit(self, record: logging.LogRecord) -> None:
+        self._renewed()
         whole = record.getMessage()
         text = shown(whole)
         if any(sign in whole for sign in _RETRIES) and text != self._last:
@@ -63,13 +65,14 @@ def supervised(emit: Emit, *, data: bool = False) -> Iterator[None]:
     The client itself would wait for ever for a Hub that takes a connection and then says nothing, and read for ever
     from one that goes on. `data` is for whoever fetches files of unknown length.
     """
-    from huggingface_hub import get_session, utils
+    from huggingface_hub import utils
 
-    session: Any = get_session()
     # `datasets` takes a second to import: whoever needs it has done so.
     libraries: list[Any] = [utils, *([sys.modules["datasets"].utils] if "datasets" in sys.modules else [])]
-    listener = _Listener(emit)
+    bounds = Bounds(data=data)
     with contextlib.ExitStack() as stack:
+        # The client takes a new session when a connection fails, and then says that it retries.
+        listener = _Listener(emit, lambda: _bound(bounds, stack))
         for logger in map(logging.getLogger, _LOGGERS):
             stack.callback(vars(logger).update, handlers=logger.handlers, propagate=logger.propagate)
             logger.handlers, logger.propagate = [listener], False
@@ -77,12 +80,20 @@ def supervised(emit: Emit, *, data: bool = False) -> Iterator[None]:
             if not library.are_progress_bars_disabled():
                 stack.callback(library.enable_progress_bars)
                 library.disable_progress_bars()
-        stack.callback(setattr, session, "event_hooks", session.event_hooks)
-        session.event_hooks = Bounds(data=data).hooks(session.event_hooks)
-        if not any(session.timeout.as_dict().values()):  # else they are somebody's own
-            stack.callback(setattr, session, "timeout", session.timeout)
-            session.timeout = type(session.timeout)(_STALLED_S, connect=_CONNECT_S)
+        _bound(bounds, stack)
         yield
+
+
+def _bound(bounds: Bounds, stack: contextlib.ExitStack) -> None:
+    """Bound the waits and the answers of the client's session until the stack is left."""
+    from huggingface_hub import get_session
+
+    session: Any = get_session()
+    stack.callback(setattr, session, "event_hooks", session.event_hooks)
+    session.event_hooks = bounds.hooks(session.event_hooks)
+    if not any(session.timeout.as_dict().values()):  # else they are somebody's own
+        stack.callback(setattr, session, "timeout", session.timeout)
+        session.timeout = type(session.timeout)(_STALLED_S, connect=_CONNECT_S)
 
 
 def shown(error: object) -> str:

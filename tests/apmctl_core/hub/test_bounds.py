@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -102,6 +103,25 @@ def test_files_of_unknown_length_have_the_one_that_they_announce(hub: LocalHub, 
     hub.fail({"match": "/resolve/", "do": "endless"})
     with pytest.raises(NetworkError, match="is longer"):
         get(file, data=True)
+
+
+def test_a_session_that_is_new_after_a_failed_connection_is_bounded_as_well(
+    hub: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import get_session
+    from huggingface_hub.utils import http_backoff
+
+    def lost(**_: object) -> None:
+        raise importlib.import_module(type(session).__module__.partition(".")[0]).ConnectError("lost")
+
+    hub.fail({"match": "GET /api/", "do": "endless"})
+    with pytest.raises(NetworkError, match="is longer than 16,777,216 bytes"), supervised(silent):
+        session = get_session()
+        monkeypatch.setattr(session, "request", lost)
+        http_backoff("GET", f"{hub.url}/api/models/o/n")
+    assert get_session() is not session
+    assert all(len(hooks) <= 1 for hooks in get_session().event_hooks.values())
+    assert get_session().timeout.read is None
 
 
 # --- headers -------------------------------------------------------------------------------------------------------
