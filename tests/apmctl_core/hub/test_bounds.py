@@ -63,6 +63,7 @@ def test_what_comes_with_an_error_is_bounded(published: str, hub: LocalHub, othe
     headers = {"Location": "/nowhere"}
     hub.fail({"match": r"GET .*/set\.safetensors", "do": "endless", "code": code, "headers": headers})
     fails(4, "is longer than 16,777,216 bytes", lambda: pull(other, parse(published)))
+    assert len([request for request in hub.requests() if "set.safetensors" in request]) == 1
 
 
 def test_what_is_compressed_is_refused_unread(published: str, hub: LocalHub, other: Store) -> None:
@@ -70,15 +71,18 @@ def test_what_is_compressed_is_refused_unread(published: str, hub: LocalHub, oth
     fails(4, "is compressed, which was not asked for", lambda: pull(other, parse(published)))
 
 
-def test_a_listing_of_endless_pages_ends(published: str, hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("page", "asked", "left"), [(2, 20, 0), (8192, 7, 4096)])
+def test_a_listing_of_endless_pages_ends(
+    published: str, hub: LocalHub, monkeypatch: pytest.MonkeyPatch, page: int, asked: int, left: int
+) -> None:
     from huggingface_hub import HfApi
 
     monkeypatch.setattr(bounds, "_CALL_BYTES", 20 * (4 << 10))
     again = {"Link": f'<{hub.url}/api/datasets/{published}/tree/main>; rel="next"'}
-    hub.fail({"match": "/tree/", "do": "status", "code": 200, "body": "[]", "headers": again})
-    with pytest.raises(NetworkError, match="is longer than 0 bytes"), supervised(silent):
+    hub.fail({"match": "/tree/", "do": "status", "code": 200, "body": "[]".rjust(page), "headers": again})
+    with pytest.raises(NetworkError, match=f"is longer than {left:,} bytes"), supervised(silent):
         list(HfApi().list_repo_tree(published, repo_type="dataset"))
-    assert len(hub.requests()) == 20
+    assert len(hub.requests()) == asked
 
 
 def get(url: str, *, data: bool) -> int:
