@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
@@ -93,6 +95,13 @@ def test_a_license_is_an_identifier(store: Store, license: str) -> None:
     if license:
         with pytest.raises(ConfigError, match="license"):
             card(put_set(store), "o/n", (), license)
+
+
+def test_what_is_not_known_of_the_machine_is_left_out(store: Store) -> None:
+    pool = put_pool(store)
+    assert "Made with apmctl `0.1.0`, torch `2`." in card(pool, "o/n")
+    manifest = msgspec.structs.replace(pool.manifest, environment={})
+    assert "Made with" not in card(dataclasses.replace(pool, manifest=manifest), "o/n")
 
 
 def test_names_are_shown_as_code() -> None:

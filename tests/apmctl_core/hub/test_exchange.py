@@ -15,6 +15,7 @@ from apmctl_core.artifacts.verify import verify
 from apmctl_core.config import digest
 from apmctl_core.errors import ConfigError, MismatchError
 from apmctl_core.formats.set_parquet import pixels
+from apmctl_core.hub import origins
 from apmctl_core.hub.find import find, on_hub
 from apmctl_core.hub.pull import pull
 from apmctl_core.hub.push import Options, push
@@ -184,6 +185,8 @@ def test_a_pull_request_leaves_main_alone_and_can_be_pulled(
     assert pushed.pull_request
     assert hub.repository(name).resolve("main") == before
     assert pull(other, parse(name, "refs/pr/1")).artifact.id == second.id
+    known = origins.lookup(store, name, "main")
+    assert known is not None and known[0].id == first.id
 
 
 def test_a_tag_stays_where_it_is(hub: LocalHub, store: Store, name: str) -> None:
