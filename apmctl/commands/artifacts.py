@@ -227,9 +227,11 @@ def list_(kind: Kind | None, store: Store, out: Sink) -> None:
 def show(ref: str, store: Store, out: Sink) -> None:
     """Show an artifact: its recipe, inputs, metrics and files."""
     with progress.listening(out) as emit:
+        from apmctl_core.artifacts.verify import note_missing_digest
         from apmctl_core.hub.find import find
 
         artifact = find(store, ref, emit=emit)
+        note_missing_digest(artifact, emit)
     out.result(shown(artifact))
 
 

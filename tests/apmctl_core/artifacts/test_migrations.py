@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from apmctl_core.artifacts.migrations import MIGRATIONS
 from apmctl_core.config import SCHEMA_VERSION, digest
 from apmctl_core.errors import ArtifactError
 
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 STUDENT = {"epochs": 250, "lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4, "batch": 256}
 DISTILL = {
     "ipc": 1,
@@ -78,7 +80,7 @@ def renamed(values: dict[str, Any]) -> dict[str, Any]:
 def test_an_honest_manifest_keeps_its_id_and_gets_the_newest_shape(which: str) -> None:
     values = written(which)
     migrated = loads(values)
-    assert (migrated.id, migrated.schema) == (values["id"], 2)
+    assert (migrated.id, migrated.schema) == (values["id"], SCHEMA_VERSION)
     assert migrated.recipe["distill"] == {
         "method": "apm", "ipc": 1, "rounds": 3, "committee": "single", "student": STUDENT
     }  # fmt: skip
@@ -94,6 +96,16 @@ def test_the_ids_of_schema_1_are_what_they_were() -> None:
         "relabelled": "76bd94349541",
         "report": "97982a9dfcc3",
     }
+
+
+@pytest.mark.parametrize(
+    "path", sorted(FIXTURES.glob("*/*/*/*/manifest.json")), ids=lambda p: str(p.relative_to(FIXTURES))
+)
+def test_the_ids_of_every_release_are_what_they_were(path: Path) -> None:
+    written = json.loads(path.read_bytes())
+    assert written["id"] == digest(written["kind"], written["config"], written["inputs"], written["schema"])
+    assert written["schema"] == 1 or written["id"] == digest(written["kind"], written["config"], written["inputs"])
+    assert manifest.read(path.parent).id == path.parent.name
 
 
 def test_config_becomes_a_sub_tree_of_the_recipe() -> None:

@@ -25,6 +25,7 @@ from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.errors import ArtifactError, MismatchError, NumericsError
 from apmctl_core.formats.preview import MAX_CLASSES, chosen_classes, preview_png
 from apmctl_core.storage import tensors as tensor_io
+from tests import drafts
 from tests.apmctl_core.artifacts.artifact_samples import (
     CLASSES,
     ROW,
@@ -47,14 +48,7 @@ def rewrite(artifact: Artifact, name: str, change: Callable[[dict[str, torch.Ten
 
 
 def restate(artifact: Artifact, **changes: Any) -> Artifact:
-    from apmctl_core.storage.files import sha256_of
-
-    path = artifact.path / "manifest.json"
-    values = json.loads(path.read_text()) | changes
-    for name in values["files"]:
-        file = artifact.path / name
-        values["files"][name] = {"sha256": sha256_of(file), "size": file.stat().st_size}
-    path.write_text(json.dumps(values))
+    drafts.restate(artifact.path, **changes)
     return open_artifact(artifact.path)
 
 

@@ -18,6 +18,7 @@ from apmctl_core.errors import ApmError, ArtifactError, NetworkError
 from apmctl_core.hub.pull import pull
 from apmctl_core.hub.push import Options, preflight, push
 from apmctl_core.network.references import parse
+from tests.drafts import sealed
 
 from .conftest import LocalHub, Said
 from .samples import put_set, tree_of
@@ -249,7 +250,7 @@ def tamper(hub: LocalHub, repo: str, change: Callable[[dict[str, Any]], None], *
     change(manifest)
     deleted = tuple(name for name, data in files.items() if data is None)
     added = {name: data for name, data in files.items() if data is not None}
-    text = json.dumps(manifest).encode()
+    text = json.dumps(sealed(manifest)).encode()
     repository.commit("main", None, "tampered", {"manifest.json": text} | added, deleted)
 
 
