@@ -118,7 +118,7 @@ def _accuracy(artifact: Artifact, reports: Mapping[str, Artifact]) -> float | No
         mean = artifact.manifest.metrics.get("test_accuracy_mean")
         return float(mean) if isinstance(mean, (int, float)) and not isinstance(mean, bool) else None
     report = artifact if artifact.kind == "report" else reports.get(artifact.id)
-    with contextlib.suppress(ApmError):  # `verify` says what is wrong with a report
+    with contextlib.suppress(ApmError):  # it may have been removed since it was listed
         return next((row.accuracy_mean for row in report_rows(report)), None) if report else None
     return None
 

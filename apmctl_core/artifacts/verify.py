@@ -65,8 +65,7 @@ def _strays(artifact: Artifact) -> list[str]:
 
 
 def _check_sha256(artifact: Artifact, name: str) -> None:
-    if sha256_of(artifact.file(name)) != artifact.manifest.files[name].sha256:
-        raise ArtifactError(f"{name} is not the file that was written: its sha256 differs")
+    artifact.require_sha256(name, sha256_of(artifact.file(name)))
 
 
 def _check_history(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ FILES = {
     "set": ["set.safetensors", "preprocessing.safetensors"],
     "report": ["report.json"],
 }
+REPORT = b'{"set": "", "results": []}'
 
 
 def written(which: str) -> dict[str, Any]:
@@ -61,7 +63,7 @@ def written(which: str) -> dict[str, Any]:
         "config": config,
         "inputs": inputs,
         "data": {"dataset": "digits", "fingerprint": "f" * 16, "classes": ["a", "b"], "shape": [1, 8, 8]},
-        "files": {name: {"sha256": "0" * 64, "size": 1} for name in FILES[kind]},
+        "files": {name: {"sha256": hashlib.sha256(REPORT).hexdigest(), "size": len(REPORT)} for name in FILES[kind]},
         "metrics": {},
         "environment": {},
     }
@@ -195,8 +197,7 @@ def test_a_store_finds_an_artifact_of_schema_1(store: Store) -> None:
     values = written("report")
     folder = store.root / "reports" / "demo" / values["id"]
     folder.mkdir(parents=True)
-    (folder / "report.json").write_text("1")
-    values["files"] = {"report.json": {"sha256": "0" * 64, "size": 1}}
+    (folder / "report.json").write_bytes(REPORT)
     (folder / "manifest.json").write_text(json.dumps(values))
     assert store.find("demo").manifest == loads(values)
     assert store.get("report", values["id"]) is not None
@@ -204,11 +205,9 @@ def test_a_store_finds_an_artifact_of_schema_1(store: Store) -> None:
 
 def test_an_artifact_of_schema_1_is_published_as_it_was_written(store: Store) -> None:
     values = written("report")
-    sha256 = "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"  # of "1"
-    values["files"] = {"report.json": {"sha256": sha256, "size": 1}}
     document = json.dumps(values).encode()
     with store.workspace("report", "demo", values["id"]) as work:
-        work.write("report.json", b"1")
+        work.write("report.json", REPORT)
         artifact = work.publish(loads(values), document)
     assert (artifact.path / "manifest.json").read_bytes() == document
     assert store.find("demo").id == values["id"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from apmctl_core.artifacts import Artifact, Manifest, Store, open_artifact
+from apmctl_core.artifacts import Artifact, Manifest, Store, manifest, open_artifact
 from apmctl_core.artifacts.kinds.pools import load_pool, save_teacher
 from apmctl_core.artifacts.kinds.reports import Report, ReportRow, load_report, save_report
 from apmctl_core.artifacts.kinds.sets import check_structure, load_set, save_set
@@ -269,11 +270,22 @@ def test_a_row_has_means_and_population_deviations_of_its_accuracies() -> None:
     }
 
 
-def test_a_mean_that_a_file_claims_is_not_believed(store: Store, put: Put) -> None:
+def test_statistics_may_be_left_out_of_a_report_and_rounded_otherwise(store: Store, put: Put) -> None:
+    made = put["report"](store)
+    row = {name: value for name, value in ROW.document().items() if not name.startswith("random_accuracy_")}
+    made.file("report.json").write_text(json.dumps({"set": "x", "results": [row | {"accuracy_std": 0.125 + 1e-12}]}))
+    assert load_report(restate(made)).rows == (ROW,)
+
+
+def test_a_report_has_at_most_four_megabytes(store: Store, put: Put) -> None:
     made = put["report"](store)
     path = made.file("report.json")
-    path.write_text(json.dumps({"set": "x", "results": [ROW.document() | {"accuracy_mean": 0.99}]}))
+    path.write_bytes(path.read_bytes().ljust(4 << 20))
     assert load_report(restate(made)).rows == (ROW,)
+    with path.open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(ArtifactError, match="larger than 4194304 bytes"):
+        restate(made)
 
 
 @pytest.mark.parametrize(
@@ -289,6 +301,16 @@ def test_a_mean_that_a_file_claims_is_not_believed(store: Store, put: Put) -> No
             for change, field in [
                 ({"accuracies": [1.5]}, "accuracies"),
                 ({"accuracies": [-0.1]}, "accuracies"),
+                ({"accuracies": [1e308]}, "accuracies"),
+                ({"accuracies": [float("nan")]}, "NaN"),
+                ({"random_accuracies": [float("inf")]}, "Infinity"),
+                ({"accuracy_mean": 0.99}, r"results\[0\]\.accuracy_mean"),
+                ({"accuracy_mean": "0.375"}, "accuracy_mean"),
+                ({"accuracy_mean": None}, "accuracy_mean"),
+                ({"accuracy_std": -0.125}, "accuracy_std"),
+                ({"random_accuracy_mean": 1e308}, "random_accuracy_mean"),
+                ({"random_accuracy_std": False}, "random_accuracy_std"),
+                ({"random_accuracies": []}, "random_accuracy_mean"),
                 ({"accuracies": [True]}, "accuracies"),
                 ({"accuracies": ["0.5"]}, "accuracies"),
                 ({"accuracies": []}, "accuracies"),
@@ -305,10 +327,11 @@ def test_a_mean_that_a_file_claims_is_not_believed(store: Store, put: Put) -> No
 def test_a_damaged_report_is_refused_with_its_field(store: Store, put: Put, report: Any, problem: str) -> None:
     made = put["report"](store)
     made.file("report.json").write_text(json.dumps(report))
-    made = restate(made)
+    drafts.restate(made.path)
     with pytest.raises(ArtifactError, match=problem):
-        load_report(made)
-    assert verify(made, teacher_shapes)
+        open_artifact(made.path)
+    (found,) = verify(Artifact(made.path, manifest.read(made.path)), teacher_shapes)
+    assert re.search(problem, found)
 
 
 def test_a_report_that_could_not_be_read_is_not_written(tmp_path: Path) -> None:

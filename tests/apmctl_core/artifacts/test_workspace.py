@@ -23,6 +23,7 @@ from tests.apmctl_core.artifacts.artifact_samples import tree
 Put = dict[str, Callable[..., Artifact]]
 Make = Callable[..., Manifest]
 ID = "a" * 12
+EMPTY = b'{"set": "", "results": []}\n'
 
 
 @contextmanager
@@ -92,7 +93,7 @@ def test_publishing_makes_the_artifact_and_leaves_only_its_files(store: Store, m
     draft = make("report")
     with store.workspace("report", "demo", draft.id) as work:
         work.save_state("s", {}, {"round": 1})
-        work.write("report.json", b'{"results": []}\n')
+        work.write("report.json", EMPTY)
         work.log({"round": 1})
         (work.path / "stray.txt").write_text("x")
         (work.path / ".report.json.00.tmp").write_text("x")
@@ -102,7 +103,7 @@ def test_publishing_makes_the_artifact_and_leaves_only_its_files(store: Store, m
     names = ["events.jsonl", "manifest.json", "report.json"]
     assert tree(store.root) == ["reports", "reports/demo", folder, *[f"{folder}/{name}" for name in names]]
     assert store.find("demo") == made
-    assert made.manifest.files["report.json"].size == 16
+    assert made.manifest.files["report.json"].size == len(EMPTY)
 
 
 def test_the_same_run_gives_the_same_bytes(tmp_path: Path, put: Put) -> None:
@@ -181,7 +182,7 @@ def test_a_run_killed_between_manifest_and_rename_is_published_by_the_next(
         pytest.raises(KeyboardInterrupt),
         store.workspace("report", "demo", draft.id) as work,
     ):
-        work.write("report.json", b'{"results": []}\n')
+        work.write("report.json", EMPTY)
         patch.setattr(Path, "rename", killed)
         work.publish(draft)
     assert store.list() == []
@@ -310,7 +311,7 @@ def test_a_full_disk_while_publishing_leaves_the_run_resumable(store: Store, mak
     draft = make("report")
     with pytest.raises(StoreError), store.workspace("report", "demo", draft.id) as work:
         work.save_state("s", {}, {"round": 1})
-        work.write("report.json", b'{"results": []}\n')
+        work.write("report.json", EMPTY)
         with largest_file(100):
             work.publish(draft)
     assert store.list() == []

@@ -36,7 +36,7 @@ with store.workspace("report", name, d.id) as work:
         with log.open("a") as f:
             f.write(f"computed {d.id}\\n")
         time.sleep(0.3)
-        work.write("report.json", b'{"results": []}')
+        work.write("report.json", b'{"set": "", "results": []}')
         made = work.publish(d)
 print(made.ref)
 """
