@@ -192,6 +192,14 @@ def test_a_schema_without_digests_has_none(values: dict[str, Any]) -> None:
         loads(values)
 
 
+def test_a_file_that_is_listed_twice_is_refused(values: dict[str, Any]) -> None:
+    text = json.dumps(values)
+    entry = '"preview.png": {"sha256": "' + "0" * 64 + '", "size": 5}'
+    assert text.count(entry) == 1
+    with pytest.raises(ArtifactError, match="a key appears twice"):
+        manifest.loads(text.replace(entry, f"{entry}, {entry}").encode(), "it")
+
+
 def test_a_pool_has_its_teachers_without_a_gap(make: Make) -> None:
     whole = json.loads(manifest.dumps(complete(make("pool"))))
     whole["files"]["teacher-003.safetensors"] = whole["files"].pop("teacher-001.safetensors")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from apmctl_core.artifacts import Artifact, Manifest, Store
+from apmctl_core.artifacts import Artifact, Manifest, Store, states
 from apmctl_core.errors import ArtifactError, NumericsError, StoreError
 from apmctl_core.events import Note
 from apmctl_core.storage import files
@@ -243,6 +243,26 @@ def test_the_newest_state_is_loaded_and_cleared(store: Store) -> None:
         assert loaded(work) is None
         work.clear_state("s")
     assert tree(store.root) == []
+
+
+def test_a_state_whose_removal_is_torn_is_not_replaced_by_an_older_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed = []
+
+    def remove_one(path: Path) -> None:
+        if removed:
+            raise KeyboardInterrupt
+        removed.append(path)
+        path.unlink()
+
+    with store.workspace("set", "x", ID) as work:
+        for value in (1.0, 2.0):
+            work.save_state("s", *state(value))
+        monkeypatch.setattr(states, "remove_tree", remove_one)
+        with pytest.raises(KeyboardInterrupt):
+            work.clear_state("s")
+        assert loaded(work) == 2.0
 
 
 def test_states_of_several_names_are_independent(store: Store) -> None:

@@ -70,6 +70,11 @@ def test_a_graph_is_done_in_order_and_what_exists_is_left_out(session):
     assert pending(session, whole) == ()
     report = report_job(session, whole.id, {})
     assert [each.stage for each in pending(session, report)] == ["evaluate"]
+    for changes in ({"seed": 5}, {"width": 5}, {"epochs": 5}):
+        other = report_job(session, whole.id, changes)
+        assert other.id != report.id
+        values = {"seed": other.recipe.seed, "width": other.models[0].width, "epochs": other.recipe.evaluate.epochs}
+        assert values == {"seed": 0, "width": 4, "epochs": 2} | changes
 
 
 def test_a_job_whose_inputs_are_missing_says_so(session):

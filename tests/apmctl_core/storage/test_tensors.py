@@ -147,6 +147,17 @@ def test_a_good_header_made_by_hand_is_taken(path: Path) -> None:
     assert io.read(raw(path, {"a": ENTRY}, bytes(8)))[0]["a"].tolist() == [0, 0]
 
 
+@pytest.mark.parametrize(("begins", "whole"), [((8, 0), True), ((0, 12), False), ((0, 4), False), ((4, 12), False)])
+def test_tensors_fill_a_file_without_gap_or_overlap(path: Path, begins: tuple[int, int], whole: bool) -> None:
+    header = {name: {**ENTRY, "data_offsets": [at, at + 8]} for name, at in zip("ab", begins, strict=True)}
+    raw(path, header, bytes(max(begins) + 8))
+    if whole:
+        assert sorted(io.read(path)[0]) == ["a", "b"]
+        return
+    with pytest.raises(ArtifactError, match="overlap or leave a gap"):
+        io.read(path)
+
+
 @pytest.mark.parametrize("length", [0, 3, 7, 2**20, 2**24 + 1, 2**40, 2**64 - 1])
 def test_the_length_of_the_header_is_bounded(path: Path, length: int) -> None:
     raw(path, {"a": ENTRY}, bytes(8), length=length)
