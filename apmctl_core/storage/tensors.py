@@ -247,8 +247,6 @@ def _entry(value: Any, name: str, path: Path) -> _Entry:
 
 
 def _fits(shape: Dims, want: Dims, sizes: dict[str, int]) -> bool:
-    if len(shape) != len(want):
-        return False
-    return all(
+    return len(shape) == len(want) and all(
         n and n == (sizes.setdefault(w, int(n)) if isinstance(w, str) else w) for n, w in zip(shape, want, strict=True)
     )

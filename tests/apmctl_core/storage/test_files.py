@@ -1,12 +1,15 @@
-"""Files and folders: in which order they are flushed and renamed, and that no link is followed."""
+"""Files and folders: in which order they are flushed and renamed, what is never followed, and what goes wrong."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,7 +17,7 @@ from apmctl_core.artifacts import Manifest, Store
 from apmctl_core.artifacts.kinds.reports import Report, save_report
 from apmctl_core.data import load
 from apmctl_core.data.loading import parse
-from apmctl_core.errors import StoreError
+from apmctl_core.errors import ArtifactError, StoreError
 from apmctl_core.storage import files
 from tests.apmctl_core.artifacts.artifact_samples import ROW
 
@@ -140,9 +143,12 @@ def test_a_link_is_removed_and_what_it_leads_to_stays(tmp_path: Path, elsewhere:
 
 def test_a_linked_leftover_is_swept_and_what_it_leads_to_stays(tmp_path: Path, elsewhere: Path) -> None:
     (tmp_path / ".a.0a1b2c3d.tmp").symlink_to(elsewhere)
-    (tmp_path / "a").mkdir()
+    (tmp_path / ".a.4e5f6a7b.tmp").mkdir()
+    others = [tmp_path / ".ab.0a1b2c3d.tmp", tmp_path / "a"]
+    for other in others:
+        other.mkdir()
     files.sweep(tmp_path, "a")
-    assert sorted(tmp_path.rglob("*")) == [tmp_path / "a", elsewhere, elsewhere / "file"]
+    assert sorted(tmp_path.rglob("*")) == [*others, elsewhere, elsewhere / "file"]
 
 
 def test_links_and_files_are_no_subfolders(tmp_path: Path, elsewhere: Path) -> None:
@@ -160,3 +166,155 @@ def test_a_link_to_a_file_has_no_size(tmp_path: Path, elsewhere: Path) -> None:
     assert files.regular_size(tmp_path / "link") is None
     assert files.regular_size(elsewhere) is None
     assert files.regular_size(tmp_path / "\0") is None
+
+
+# --- what goes wrong
+
+
+def test_a_block_that_fails_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
+    for way in (files.atomic, files.atomic_folder):
+        path = tmp_path / way.__name__
+        with pytest.raises(RuntimeError), way(path):
+            raise RuntimeError
+        assert not path.exists()
+    (tmp_path / "atomic_folder" / "inner").mkdir(parents=True)
+    (tmp_path / "atomic").write_text("old")
+    for way in (files.atomic, files.atomic_folder):
+        with pytest.raises(RuntimeError), way(tmp_path / way.__name__):
+            raise RuntimeError
+    names = ["atomic", "atomic_folder", "atomic_folder/inner"]
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / name for name in names]
+
+
+def test_no_descriptor_is_left_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened() -> int:
+        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+    (tmp_path / "a").write_text("1")
+    before = opened()
+    files.sync(tmp_path)
+    assert files.read_bounded(tmp_path / "a", 1) == b"1"
+    for path in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ArtifactError):
+            files.read_bounded(path, 1)
+    assert opened() == before
+
+
+def test_a_file_that_grows_beyond_its_bound_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, fstat, looks = tmp_path / "a", os.fstat, list[int]()
+    path.write_bytes(b"12345")
+    assert files.read_bounded(path, 5) == b"12345"
+
+    def before_it_grows(descriptor: int) -> os.stat_result:
+        status = fstat(descriptor)
+        looks.append(status.st_size)
+        if len(looks) == 2:
+            path.write_bytes(b"123456")
+        return status
+
+    monkeypatch.setattr(os, "fstat", before_it_grows)
+    with pytest.raises(ArtifactError, match="larger than 5 bytes"):
+        files.read_bounded(path, 5)
+    assert looks == [5, 5]
+
+
+@pytest.mark.parametrize(("failures", "made"), [(0, True), (19, True), (20, False)])
+def test_a_folder_is_made_though_others_remove_its_parents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, made: bool
+) -> None:
+    mkdir, tries = Path.mkdir, list[Path]()
+
+    def removed_meanwhile(path: Path, **how: Any) -> None:
+        tries.append(path)
+        if len(tries) <= failures:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+        mkdir(path, **how)
+
+    path = tmp_path / "a"
+    monkeypatch.setattr(Path, "mkdir", removed_meanwhile)
+    if made:
+        files.make_folder(path)
+    else:
+        with pytest.raises(StoreError, match=f"cannot make {path}: No such file"):
+            files.make_folder(path)
+    assert path.is_dir() is made
+    assert len(tries) == min(failures + 1, 20)
+
+
+def test_a_folder_is_made_with_its_parents_once(tmp_path: Path) -> None:
+    for _ in range(2):
+        files.make_folder(tmp_path / "a" / "b")
+    assert files.is_folder(tmp_path / "a" / "b") is True
+    for nothing in (tmp_path / "b", Path("a\0"), Path("x" * 5000)):
+        assert files.is_folder(nothing) is False
+    with pytest.raises(StoreError, match="cannot make"):
+        files.make_folder(Path("/dev/null/a"))
+
+
+def test_what_may_not_be_looked_at_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(StoreError, match=f"cannot read {tmp_path}: permission denied"):
+        files.is_folder(tmp_path)
+
+
+def test_what_another_process_removes_meanwhile_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    rmtree = shutil.rmtree
+
+    def half(path: Path, **how: Any) -> None:
+        monkeypatch.setattr(shutil, "rmtree", rmtree)
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(shutil, "rmtree", half)
+    files.remove_tree(tmp_path / "a")
+    files.remove_tree(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_removed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(StoreError, match=f"cannot remove {tmp_path}: permission denied"):
+        files.remove_tree(tmp_path)
+
+
+def test_only_empty_folders_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "file").touch()
+    files.remove_empty(tmp_path / "nowhere", tmp_path / "c", tmp_path / "a" / "b", tmp_path / "a")
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "c", tmp_path / "c" / "file"]
+
+
+@pytest.mark.parametrize(
+    ("free", "text"),
+    [(999, "999 bytes"), (1000, "1 kB"), (2_500_000, "2 MB"), (7 * 10**9, "7 GB"), (2_500 * 10**9, "2.5 TB")],
+)
+def test_the_room_on_a_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, text: str) -> None:
+    asked = []
+
+    def usage(folder: Path) -> Any:
+        asked.append(folder)
+        return SimpleNamespace(free=free)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    files.require_space(tmp_path / "a" / "b", free)
+    with pytest.raises(StoreError, match=f"the disk of {tmp_path}/a has {text} free, .* are needed"):
+        files.require_space(tmp_path / "a", free + 1)
+    assert asked == [tmp_path, tmp_path]
+
+
+def test_the_store_is_the_one_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("APMCTL_HOME", "~/store")
+    assert files.user_store() == tmp_path / "store"
+    monkeypatch.setenv("APMCTL_HOME", "")
+    assert files.user_store() == tmp_path / "data" / "apmctl"
