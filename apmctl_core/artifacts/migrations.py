@@ -40,7 +40,7 @@ def _methods(tables: dict[str, Any]) -> dict[str, Any]:
     if "distill" in tables:
         distill = _table(tables, "distill")
         student = {name: distill.pop(f"student_{name}") for name in _STUDENT if f"student_{name}" in distill}
-        tables["distill"] = distill | {"method": "apm"} | ({"student": student} if student else {})
+        tables["distill"] = distill | {"method": "apm", "student": student}
     if "evaluate" in tables:
         tables["evaluate"] = _table(tables, "evaluate") | {"protocol": "apm"}
     return tables

@@ -234,6 +234,21 @@ def test_a_huge_manifest_is_refused_before_it_is_read(tmp_path: Path) -> None:
         manifest.read(tmp_path)
 
 
+def test_a_manifest_has_at_most_four_megabytes(values: dict[str, Any], tmp_path: Path) -> None:
+    text = json.dumps(values).encode().ljust(manifest.MAX_BYTES)
+    assert manifest.loads(text, "it") == loads(values)
+    with pytest.raises(ArtifactError, match="it: larger than 4194304 bytes"):
+        manifest.loads(text + b" ", "it")
+
+
+def test_an_image_has_at_most_268_million_values(values: dict[str, Any]) -> None:
+    values["data"]["shape"] = [1, 1 << 14, 1 << 14]
+    assert loads(sealed(values)).shape == (1, 1 << 14, 1 << 14)
+    values["data"]["shape"][0] = 2
+    with pytest.raises(ArtifactError, match="too large"):
+        loads(sealed(values))
+
+
 def test_a_manifest_must_be_an_ordinary_file(tmp_path: Path) -> None:
     import os
 

@@ -318,6 +318,7 @@ def test_a_report_has_at_most_four_megabytes(store: Store, put: Put) -> None:
                 ({"protocol": 3}, "protocol"),
                 ({"scores": {"robustness": "high"}}, "scores"),
                 ({"arch": ["convnet3"]}, "arch"),
+                ({"arch": ""}, "arch"),
                 ({"labels": "x" * 300}, "labels"),
             ]
         ),
@@ -373,6 +374,28 @@ def test_files_that_the_manifest_does_not_list_are_reported(store: Store, put: P
     assert problems == ["'folder' is not in the manifest", "'x\\x1b[2J' is not in the manifest"]
     with pytest.raises(ArtifactError, match=r"folder.*and 1 more"):
         require_sound(made, teacher_shapes)
+
+
+def test_no_more_than_twenty_strays_are_told(store: Store, put: Put) -> None:
+    made = put["set"](store)
+    for number in range(25):
+        (made.path / f"{number:02}").touch()
+    assert verify(made, teacher_shapes) == [f"'{number:02}' is not in the manifest" for number in range(20)]
+    assert verify(made, teacher_shapes, strays=False) == []
+
+
+def test_what_is_wrong_besides_is_a_warning(store: Store, put: Put) -> None:
+    made, heard = put["set"](store), list[Any]()
+    for name in ("a", "b", "c"):
+        (made.path / name).touch()
+    with pytest.raises(ArtifactError, match=rf"{made.ref} is damaged: 'a' is not in the manifest \(and 2 more\)$"):
+        require_sound(made, teacher_shapes, emit=heard.append)
+    assert [event.text for event in heard] == [f"{made.ref}: '{name}' is not in the manifest" for name in "bc"]
+    (made.path / "b").unlink()
+    (made.path / "c").unlink()
+    with pytest.raises(ArtifactError, match=r"in the manifest$"):
+        require_sound(made, teacher_shapes)
+    require_sound(made, teacher_shapes, strays=False)
 
 
 def test_a_preview_must_be_a_png(store: Store, make: Callable[..., Manifest]) -> None:
