@@ -241,6 +241,31 @@ def test_a_manifest_has_at_most_four_megabytes(values: dict[str, Any], tmp_path:
         manifest.loads(text + b" ", "it")
 
 
+@pytest.mark.parametrize(
+    ("table", "key", "good", "bad"),
+    [
+        ("data", "dataset", "x" * 4096, "x" * 4097),
+        ("data", "classes", ["x" * 1000], ["x" * 1001]),
+        ("data", "classes", ["x"] * 100_000, ["x"] * 100_001),
+        ("data", "shape", [1, 1, 65536], [1, 1, 65537]),
+        ("inputs", "set", "x" * 500, "x" * 501),
+        ("inputs", None, {str(i): "" for i in range(10_000)}, {str(i): "" for i in range(10_001)}),
+        ("files", "preview.png", *({"sha256": "0" * 64, "size": size} for size in (2**50 - 1, 2**50))),
+    ],
+)
+def test_every_field_has_a_bound(values: dict[str, Any], table: str, key: str | None, good: Any, bad: Any) -> None:
+    for value in (good, bad):
+        if key is None:
+            values[table] = value
+        else:
+            values[table][key] = value
+        values["id"] = config.digest("set", values["config"], values["inputs"])
+        if value is good:
+            loads(sealed(values))
+    with pytest.raises(ArtifactError, match=rf"it: {table}.*: Expected"):
+        loads(sealed(values))
+
+
 def test_an_image_has_at_most_268_million_values(values: dict[str, Any]) -> None:
     values["data"]["shape"] = [1, 1 << 14, 1 << 14]
     assert loads(sealed(values)).shape == (1, 1 << 14, 1 << 14)
