@@ -160,8 +160,8 @@ def test_damaged_artifacts_are_listed_apart_and_can_be_removed(store: Store, put
 
 @pytest.mark.parametrize("damage", ["missing", "longer", "link", "folder"])
 def test_files_must_be_there_and_of_their_size(store: Store, put: Put, damage: str) -> None:
-    made = put["report"](store)
-    path = made.file("report.json")
+    made = put["set"](store)
+    path = made.file("events.jsonl")
     content = path.read_bytes()
     path.unlink()
     if damage == "longer":
@@ -171,7 +171,9 @@ def test_files_must_be_there_and_of_their_size(store: Store, put: Put, damage: s
         path.symlink_to(store.root / "elsewhere")
     elif damage == "folder":
         path.mkdir()
-    with pytest.raises(ArtifactError, match=r"report\.json"):
+    with pytest.raises(
+        ArtifactError, match=r"events\.jsonl (is missing or not an ordinary file|has \d+ bytes, not \d+)"
+    ):
         store.find("demo")
     assert store.list() == []
 

@@ -239,6 +239,13 @@ def test_zca_comes_back_as_it_was(tmp_path: Path, make: Callable[..., Manifest])
         load_preprocessing(tmp_path, msgspec.structs.replace(draft, data=draft.data | {"shape": [1, 3, 3]}))
 
 
+def test_a_preprocessing_with_a_nan_is_not_written(tmp_path: Path) -> None:
+    nan = {"mean": torch.tensor([float("nan")]), "std": torch.ones(1)}
+    with pytest.raises(NumericsError, match="the preprocessing: 'mean' holds numbers that are not finite"):
+        save_preprocessing(tmp_path, Preprocessing("standard", nan))
+    assert list(tmp_path.iterdir()) == []
+
+
 # --- reports
 
 
