@@ -70,11 +70,11 @@ class ReportRow(Struct, frozen=True):
 
     def cells(self) -> tuple[str, str, str]:
         """Accuracy, accuracy of random real images and the difference, in per cent, for a table."""
-        mean, std = self.random_accuracy_mean, self.random_accuracy_std
-        if mean is None:
-            return percent(self.accuracy_mean, self.accuracy_std), "-", "-"
-        difference = f"{100 * (self.accuracy_mean - mean):+.1f}"
-        return percent(self.accuracy_mean, self.accuracy_std), percent(mean, std), difference
+        own = percent(self.accuracy_mean, self.accuracy_std)
+        if not self.random_accuracies:
+            return own, "-", "-"
+        mean, std = fmean(self.random_accuracies), _std(self.random_accuracies)
+        return own, percent(mean, std), f"{100 * (self.accuracy_mean - mean):+.1f}"
 
 
 class Report(Struct, frozen=True):
@@ -84,9 +84,9 @@ class Report(Struct, frozen=True):
     rows: Annotated[tuple[ReportRow, ...], Meta(max_length=1_000)] = msgspec.field(name="results")
 
 
-def percent(mean: float, std: float | None = None) -> str:
-    """A fraction in per cent, with its standard deviation if there is one."""
-    return f"{100 * mean:.1f}" + (f" ± {100 * std:.1f}" if std is not None else "")
+def percent(mean: float, std: float) -> str:
+    """A fraction in per cent, with its standard deviation."""
+    return f"{100 * mean:.1f} ± {100 * std:.1f}"
 
 
 def save_report(folder: Path, report: Report) -> None:
