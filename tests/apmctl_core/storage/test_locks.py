@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -258,6 +259,43 @@ def test_what_a_dead_process_left_is_tidied_up(store: Store, left: str) -> None:
     assert locks.is_left(store.locks, f"set-{ID}") == bool(left)
     store.tidy("set", ID)
     assert [p.name for p in store.locks.iterdir()] == [f"set-{'b' * 12}.lock"]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_holder_without_a_note_is_given_a_moment(store: Store, monkeypatch: pytest.MonkeyPatch, named: bool) -> None:
+    """It has just taken the lock, or is leaving; `named`: it had a note when it was first seen."""
+    key, heard, sleeps = f"set-{ID}", list[Any](), list[float]()
+    store.locks.mkdir(parents=True)
+    held = os.open(store.locks / f"{key}.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(held, fcntl.LOCK_EX)
+
+    def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        note_of(store).unlink(missing_ok=True)
+        if len(sleeps) == 1 + named:
+            os.close(held)
+
+    monkeypatch.setattr(locks.time, "sleep", sleep)
+    if named:
+        write_note(store)
+    with locks.hold(store.locks, key, "x", wait=named, emit=heard.append):
+        assert len(sleeps) == 1 + named
+    assert [event.text.partition(";")[0] for event in heard] == [
+        "waiting for process 1 on elsewhere (since then) to finish x"
+    ] * named
+
+
+def test_a_holder_that_never_has_a_note_is_waited_for_by_no_name(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, sleeps = f"set-{ID}", list[float]()
+    store.locks.mkdir(parents=True)
+    held = os.open(store.locks / f"{key}.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    monkeypatch.setattr(locks.time, "sleep", sleeps.append)
+    with pytest.raises(StoreError, match=r"^x is locked by another process$"):  # noqa: SIM117
+        with locks.hold(store.locks, key, "x", wait=False):
+            pass
+    os.close(held)
+    assert len(sleeps) == 1
 
 
 def test_a_planted_link_is_no_lock(store: Store, tmp_path: Path) -> None:

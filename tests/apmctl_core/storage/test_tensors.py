@@ -235,17 +235,18 @@ def test_numbers_that_are_not_finite_are_refused_where_asked(path: Path, bad: fl
         io.require_finite({"a": torch.tensor(bad)}, "the set")
 
 
-@pytest.mark.parametrize("name", ["rows", "none", "scalars", "wide"])
+@pytest.mark.parametrize("name", ["rows", "none", "flat", "scalars", "wide"])
 def test_a_tensor_is_read_in_pieces(path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     tensors = {
         "rows": torch.arange(35).reshape(7, 5),
         "none": torch.empty(0, 4),
+        "flat": torch.empty(4, 0),
         "scalars": torch.arange(7, dtype=torch.uint8),
         "wide": torch.arange(6.0).reshape(2, 3),
     }
     io.write(path, tensors)
     monkeypatch.setattr(io, "PIECE_BYTES", 80)
-    for rows, lengths in ((3, {"none": [], "wide": [2]}), (0, {"rows": [2, 2, 2, 1], "none": []})):
+    for rows, lengths in ((3, {"none": [], "flat": [3, 1], "wide": [2]}), (0, {"rows": [2, 2, 2, 1], "none": []})):
         pieces = list(io.pieces(path, name, rows))
         default = [3, 3, 1] if rows else [len(tensors[name])]
         assert [len(piece) for piece in pieces] == lengths.get(name, default)
