@@ -254,4 +254,4 @@ def user_store() -> Path:
         return Path(named).expanduser()
     import platformdirs
 
-    return platformdirs.user_data_path("apmctl", appauthor=False)
+    return platformdirs.user_data_path("apmctl")

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -251,6 +252,28 @@ def test_a_folder_is_made_with_its_parents_once(tmp_path: Path) -> None:
         assert files.is_folder(nothing) is False
     with pytest.raises(StoreError, match="cannot make"):
         files.make_folder(Path("/dev/null/a"))
+
+
+def test_only_ordinary_files_are_opened(tmp_path: Path, elsewhere: Path) -> None:
+    (tmp_path / "link").symlink_to(elsewhere / "file")
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as plug:
+        plug.bind(str(tmp_path / "socket"))
+        for path in (tmp_path / "link", tmp_path / "pipe", tmp_path / "socket", elsewhere, Path("/dev/null")):
+            with pytest.raises(ArtifactError, match=f"^{path} is not an ordinary file$") as caught:
+                files.read_bounded(path, 10)
+            assert caught.value.hint
+    with pytest.raises(ArtifactError, match="nowhere is missing"):
+        files.read_bounded(tmp_path / "nowhere", 10)
+
+
+def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, flags: int) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(StoreError, match=f"cannot read {tmp_path}/a: permission denied"):
+        files.sha256_of(tmp_path / "a")
 
 
 def test_what_may_not_be_looked_at_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
