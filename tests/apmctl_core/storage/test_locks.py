@@ -306,6 +306,21 @@ def test_a_planted_link_is_no_lock(store: Store, tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_a_signal_while_a_lock_is_taken_leaves_no_file_of_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, handlers: None
+) -> None:
+    flock = locks.fcntl.flock
+
+    def interrupted(descriptor: int, operation: int) -> None:
+        flock(descriptor, operation)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(locks.fcntl, "flock", interrupted)
+    with pytest.raises(Interrupted), locks.hold(store.locks, f"set-{ID}", "x"):
+        pytest.fail("it must not begin")
+    assert list(store.locks.iterdir()) == []
+
+
 def test_a_signal_while_a_lock_is_given_back_leaves_no_file_of_it(
     store: Store, monkeypatch: pytest.MonkeyPatch, handlers: None
 ) -> None:
