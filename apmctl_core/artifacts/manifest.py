@@ -39,7 +39,6 @@ _Digest = Annotated[str, Meta(max_length=500)]
 _Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 _ClassName = Annotated[str, Meta(pattern=r"\A[^\n\t]+\Z", max_length=1000)]
 _Size = Annotated[int, Meta(ge=1, le=65536)]
-_Schema = Annotated[int, Meta(ge=1)]
 
 
 class FileEntry(Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,7 +58,7 @@ class Data(TypedDict):
 
 
 class _Versioned(Struct, frozen=True, kw_only=True):
-    schema: _Schema
+    schema: int
 
 
 class _Identity(_Versioned, frozen=True, kw_only=True):
@@ -79,7 +78,7 @@ class Manifest(_Identity, frozen=True, kw_only=True, forbid_unknown_fields=True)
     when it is read, None in one of an older schema, which had none. Plain JSON values throughout.
     """
 
-    schema: _Schema = configs.SCHEMA_VERSION
+    schema: int = configs.SCHEMA_VERSION
     name: Annotated[str, Meta(pattern=rf"\A{_NAME}\Z")]
     recipe: dict[str, Any]
     data: Data

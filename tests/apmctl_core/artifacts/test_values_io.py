@@ -284,6 +284,14 @@ def test_statistics_may_be_left_out_of_a_report_and_rounded_otherwise(store: Sto
     assert load_report(restate(made)).rows == (ROW,)
 
 
+def test_a_report_with_a_changed_byte_is_not_opened(store: Store, put: Put) -> None:
+    made = put["report"](store)
+    path = made.file("report.json")
+    path.write_bytes(path.read_bytes().replace(b'"epochs": 3', b'"epochs": 9'))
+    with pytest.raises(ArtifactError, match=r"^report\.json is not the file that was written"):
+        open_artifact(made.path)
+
+
 def test_a_report_has_at_most_four_megabytes(store: Store, put: Put) -> None:
     made = put["report"](store)
     path = made.file("report.json")
