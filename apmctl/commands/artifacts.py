@@ -118,7 +118,7 @@ def _accuracy(artifact: Artifact, reports: Mapping[str, Artifact]) -> float | No
         mean = artifact.manifest.metrics.get("test_accuracy_mean")
         return float(mean) if isinstance(mean, (int, float)) and not isinstance(mean, bool) else None
     report = artifact if artifact.kind == "report" else reports.get(artifact.id)
-    with contextlib.suppress(ApmError):  # `verify` says what is wrong with a report
+    with contextlib.suppress(ApmError):  # it may have been removed since it was listed
         return next((row.accuracy_mean for row in report_rows(report)), None) if report else None
     return None
 
@@ -227,9 +227,11 @@ def list_(kind: Kind | None, store: Store, out: Sink) -> None:
 def show(ref: str, store: Store, out: Sink) -> None:
     """Show an artifact: its recipe, inputs, metrics and files."""
     with progress.listening(out) as emit:
+        from apmctl_core.artifacts.verify import note_missing_digest
         from apmctl_core.hub.find import find
 
         artifact = find(store, ref, emit=emit)
+        note_missing_digest(artifact, emit)
     out.result(shown(artifact))
 
 

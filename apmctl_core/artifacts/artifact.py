@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from apmctl_core.artifacts import manifest as manifests
+from apmctl_core.artifacts.kind import KINDS
 from apmctl_core.artifacts.manifest import Manifest
 from apmctl_core.errors import ApmError, ArtifactError, MismatchError
 from apmctl_core.storage.files import DAMAGED_HINT, is_folder, regular_size
@@ -46,6 +47,11 @@ class Artifact:
         if name not in self.manifest.files:
             raise ArtifactError(f"{self.ref} has no file {name}", DAMAGED_HINT)
         return self.path / name
+
+    def require_sha256(self, name: str, sha256: str) -> None:
+        """Raise ArtifactError where the sha256 of a file is not the one that the manifest lists."""
+        if self.manifest.files[name].sha256 != sha256:
+            raise ArtifactError(f"{name} is not the file that was written: its sha256 differs", DAMAGED_HINT)
 
     def require(self, kind: str) -> Manifest:
         """The manifest of this artifact, which must be a `kind`. Raises MismatchError."""
@@ -88,7 +94,7 @@ class Run(Entry):
 
 
 def open_artifact(path: Path, kind: str | None = None) -> Artifact:
-    """The artifact in a folder: its manifest is checked, its files exist and have the right size.
+    """The artifact in a folder: its manifest is checked, its files exist and have the right size, a report is sound.
 
     Raises ArtifactError where it is missing, damaged, of a newer schema, or not of the `kind` asked for.
     """
@@ -104,7 +110,9 @@ def open_artifact(path: Path, kind: str | None = None) -> Artifact:
         if size != entry.size:
             problem = "is missing or not an ordinary file" if size is None else f"has {size} bytes, not {entry.size}"
             raise ArtifactError(f"{path / name} {problem}", DAMAGED_HINT)
-    return Artifact(path, manifest)
+    artifact = Artifact(path, manifest)
+    KINDS[artifact.kind].quick_check(artifact)
+    return artifact
 
 
 def open_stored(path: Path, kind: str) -> Artifact:

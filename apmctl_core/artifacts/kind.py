@@ -19,7 +19,8 @@ class Kind:
     """A kind of artifact.
 
     `folder` is its folder in a store; `series` are the names of numbered files, of which it has the first ones;
-    `check(artifact, shapes_of)` reads all values of an artifact and raises ArtifactError for what is wrong with them.
+    `check(artifact, shapes_of)` reads all values of an artifact and raises ArtifactError for what is wrong with them;
+    `quick_check(artifact)` does so whenever one is opened, where that takes no time.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Kind:
     optional: tuple[str, ...] = ()
     series: tuple[str, ...] = ()
     check: Callable[..., object]
+    quick_check: Callable[..., object] = lambda artifact: None  # noqa: ARG005
 
     def has(self, name: str) -> bool:
         """Whether an artifact of this kind may have a file of this name, the manifest itself aside."""

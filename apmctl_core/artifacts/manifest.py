@@ -1,4 +1,7 @@
-"""The manifest of an artifact: what it is, how it was made, and the sha256 of every file. Read as from a stranger."""
+"""The manifest of an artifact: what it is, how it was made, and the sha256 of every file and of itself.
+
+Read as from a stranger.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ FILE_NAME = "manifest.json"
 MAX_BYTES = 4 << 20
 MAX_VALUES = 2**28  # of one image
 _LINE = 200
+_DIGEST_SINCE = 3  # the first schema whose manifests have a digest
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 _ID = r"[0-9a-f]{12}"
@@ -32,15 +36,15 @@ _ID = r"[0-9a-f]{12}"
 Id = Annotated[str, Meta(pattern=rf"\A{_ID}\Z")]
 _Text = Annotated[str, Meta(min_length=1, max_length=4096)]
 _Digest = Annotated[str, Meta(max_length=500)]
+_Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 _ClassName = Annotated[str, Meta(pattern=r"\A[^\n\t]+\Z", max_length=1000)]
 _Size = Annotated[int, Meta(ge=1, le=65536)]
-_Schema = Annotated[int, Meta(ge=1)]
 
 
 class FileEntry(Struct, frozen=True, forbid_unknown_fields=True):
     """What a file of an artifact must be; `size` in bytes."""
 
-    sha256: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+    sha256: _Sha256
     size: Annotated[int, Meta(ge=0, lt=2**50)]
 
 
@@ -54,7 +58,7 @@ class Data(TypedDict):
 
 
 class _Versioned(Struct, frozen=True, kw_only=True):
-    schema: _Schema
+    schema: int
 
 
 class _Identity(_Versioned, frozen=True, kw_only=True):
@@ -70,16 +74,18 @@ class Manifest(_Identity, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """All that is known about an artifact.
 
     `recipe` is the whole configuration, `config` the sub-tree of it that the id is taken of, `inputs` the digests of
-    what it was made from. Plain JSON values throughout.
+    what it was made from; `digest` is the sha256 of all other fields, computed when a manifest is written and checked
+    when it is read, None in one of an older schema, which had none. Plain JSON values throughout.
     """
 
-    schema: _Schema = configs.SCHEMA_VERSION
+    schema: int = configs.SCHEMA_VERSION
     name: Annotated[str, Meta(pattern=rf"\A{_NAME}\Z")]
     recipe: dict[str, Any]
     data: Data
     files: dict[str, FileEntry] = {}
     metrics: dict[str, Any] = {}
     environment: dict[str, Any] = {}
+    digest: _Sha256 | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -114,12 +120,18 @@ def check_name(name: str) -> str:
 def dumps(manifest: Manifest) -> bytes:
     """The bytes of manifest.json, the same for equal manifests. Raises ArtifactError for one that `loads` refuses."""
     what = f"the manifest of {manifest.name}"
+    values = msgspec.to_builtins(manifest, str_keys=True)
     try:
-        text = json.dumps(msgspec.to_builtins(manifest), indent=1, sort_keys=True, allow_nan=False) + "\n"
+        text = json.dumps(values | {"digest": digest_of(values)}, indent=1, sort_keys=True) + "\n"
     except ValueError as e:
         raise ArtifactError(f"{what} has a number that is not finite", "it cannot be part of an artifact") from e
     loads(text.encode(), what)
     return text.encode()
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+    """The digest of a manifest with these fields. Raises ValueError for a number that is not finite."""
+    return configs.sha256({name: value for name, value in values.items() if name != "digest"})
 
 
 def read(folder: Path) -> Manifest:
@@ -144,6 +156,7 @@ def loads(data: bytes, what: str) -> Manifest:
         raise refused(what, f"kind: must be one of {', '.join(KINDS)}")
     if identity.id != configs.digest(identity.kind, identity.config, identity.inputs, schema):
         raise refused(what, "the id is not the digest of config and inputs")
+    digest = digest_of(values) if schema >= _DIGEST_SINCE else None
     for version in range(schema, newest):
         try:
             values = MIGRATIONS[version](values) | {"schema": version + 1}
@@ -152,6 +165,8 @@ def loads(data: bytes, what: str) -> Manifest:
     manifest = convert(values, Manifest, what)
     if defect := _problem(manifest, values):
         raise refused(what, defect)
+    if manifest.digest != digest:
+        raise refused(what, "it is not the manifest that was written: its digest differs")
     return manifest
 
 

@@ -20,6 +20,13 @@ def _from_1(values: dict[str, Any]) -> dict[str, Any]:
     return values | {"recipe": _resolved(recipe, config), "config": config}
 
 
+def _from_2(values: dict[str, Any]) -> dict[str, Any]:
+    """A manifest had no digest. One that has is of a later schema, whose number was damaged."""
+    if "digest" in values:
+        raise ValueError("unknown field 'digest'")
+    return values | {"digest": None}
+
+
 def _table(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A copy of the table `name`, empty where there is none."""
     table = values.get(name, {})
@@ -33,7 +40,7 @@ def _methods(tables: dict[str, Any]) -> dict[str, Any]:
     if "distill" in tables:
         distill = _table(tables, "distill")
         student = {name: distill.pop(f"student_{name}") for name in _STUDENT if f"student_{name}" in distill}
-        tables["distill"] = distill | {"method": "apm"} | ({"student": student} if student else {})
+        tables["distill"] = distill | {"method": "apm", "student": student}
     if "evaluate" in tables:
         tables["evaluate"] = _table(tables, "evaluate") | {"protocol": "apm"}
     return tables
@@ -64,4 +71,4 @@ def _resolved(recipe: dict[str, Any], config: Mapping[str, Any]) -> dict[str, An
 
 
 # Schema n -> the fields of a manifest of schema n as those of schema n + 1. Raises ValueError for a contradiction.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}

@@ -55,7 +55,7 @@ class States:
 
         newest, previous = _paths(self.path, name)
         try:
-            text = json.dumps(dict(meta), sort_keys=True, allow_nan=False)
+            text = json.dumps(dict(meta), allow_nan=False)
         except ValueError as e:
             problem = f"the state {name!r} has a number that is not finite"
             raise NumericsError(problem, "the last good state is kept") from e

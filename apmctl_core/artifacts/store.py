@@ -129,7 +129,6 @@ class Store:
 
     def _entries(self, kind: str | None = None) -> list_[Entry]:
         """Every folder whose place says that it is an artifact or an unfinished run; links are not followed."""
-        files.subfolders(self.root)  # whether it can be read at all
         return [
             Entry(each, folder.name, id, path)
             for each in (KINDS if kind is None else (kind,))

@@ -41,12 +41,20 @@ def verify(artifact: Artifact, shapes_of: ShapesOf, *, strays: bool = True) -> l
 
 def require_sound(artifact: Artifact, shapes_of: ShapesOf, *, strays: bool = True, emit: Emit = silent) -> None:
     """Raise ArtifactError with the first of what `verify` finds, if it finds anything; the others are warnings."""
+    note_missing_digest(artifact, emit)
     problems = verify(artifact, shapes_of, strays=strays)
     for problem in problems[1:]:
         emit(Note(text=f"{artifact.ref}: {problem}", level="warning"))
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise ArtifactError(f"{artifact.ref} is damaged: {problems[0]}{more}", DAMAGED_HINT)
+
+
+def note_missing_digest(artifact: Artifact, emit: Emit) -> None:
+    """Say of an artifact of an older schema what nothing vouches for."""
+    if artifact.manifest.digest is None:
+        problem = "its manifest has no digest, so a change of its metrics would go unnoticed"
+        emit(Note(text=f"{artifact.ref} was made by an earlier version: {problem}"))
 
 
 def _strays(artifact: Artifact) -> list[str]:
@@ -57,8 +65,7 @@ def _strays(artifact: Artifact) -> list[str]:
 
 
 def _check_sha256(artifact: Artifact, name: str) -> None:
-    if sha256_of(artifact.file(name)) != artifact.manifest.files[name].sha256:
-        raise ArtifactError(f"{name} is not the file that was written: its sha256 differs")
+    artifact.require_sha256(name, sha256_of(artifact.file(name)))
 
 
 def _check_history(path: Path) -> None:

@@ -142,8 +142,7 @@ class Workspace(States):
             if path.name not in manifest.files and path.name != manifests.FILE_NAME:
                 files.remove_tree(path)
         files.sync(self._folder)
-        with files.disk_errors(target):
-            self._folder.rename(target)
+        self._folder.rename(target)
         files.sync(target.parent)
         return Artifact(target, manifest)
 

@@ -12,7 +12,17 @@ from apmctl_core.config.recipe import (
     TrainConfig,
     method_config,
 )
-from apmctl_core.config.schema import SCHEMA_VERSION, Config, Field, digest, from_dict, read_toml, subtree, to_dict
+from apmctl_core.config.schema import (
+    SCHEMA_VERSION,
+    Config,
+    Field,
+    digest,
+    from_dict,
+    read_toml,
+    sha256,
+    subtree,
+    to_dict,
+)
 
 __all__ = [
     "METHODS",
@@ -31,6 +41,7 @@ __all__ = [
     "from_dict",
     "method_config",
     "read_toml",
+    "sha256",
     "subtree",
     "to_dict",
 ]

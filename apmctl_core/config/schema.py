@@ -27,7 +27,8 @@ import msgspec
 
 from apmctl_core.errors import ConfigError
 
-SCHEMA_VERSION = 2  # of what `digest` covers
+SCHEMA_VERSION = 3  # of manifests
+_ID_SCHEMA = 2  # the latest that changed what `digest` covers: ids have been the same since
 FINITE = sys.float_info.max  # the bound of a number that has no other one
 _WORDS = {int: "a whole number", float: "a finite number", str: "a string", bool: "true or false"}
 
@@ -191,9 +192,13 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def digest(kind: str, config: dict[str, Any], inputs: dict[str, str], schema: int = SCHEMA_VERSION) -> str:
     """The id of an artifact: sha256 over kind, schema, config and the digests of its inputs, 12 hex digits."""
-    covered = {"kind": kind, "schema": schema, "config": config, "inputs": inputs}
-    text = json.dumps(covered, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return sha256({"kind": kind, "schema": min(schema, _ID_SCHEMA), "config": config, "inputs": inputs})[:12]
+
+
+def sha256(values: dict[str, Any]) -> str:
+    """The sha256 (hex) of plain values, by their canonical JSON. Raises ValueError for a number that is not finite."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def subtree(recipe: dict[str, Any], paths: Iterable[str]) -> dict[str, Any]:

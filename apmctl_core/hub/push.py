@@ -175,7 +175,7 @@ class _Push:
             files.require_space(self.store.root, artifact.manifest.files[SET_FILE].size)
             self.client.emit(Note(text=f"writing {images} images as parquet"))
             ours |= {name: folder / name for name in parquet.write(artifact, folder)}
-        text = card(artifact, self.repo, reported(self.store, artifact), license, images)
+        text = card(artifact, self.repo, reported(self.store, artifact, self.client.emit), license, images)
         files.write_bytes(folder / CARD, text.encode())
         return ours | {CARD: folder / CARD}
 
@@ -246,11 +246,14 @@ class _Push:
         self.client.emit(Progress(stage="upload", done=done, total=len(paths), unit="file", metrics=metrics))
 
 
-def reported(store: Store, artifact: Artifact) -> list[ReportRow]:
-    """The rows of all reports on a set, the oldest first; none for a pool. Raises ArtifactError for a damaged one."""
+def reported(store: Store, artifact: Artifact, emit: Emit = silent) -> list[ReportRow]:
+    """The rows of all reports on a set, the oldest first; none for a pool. A Note tells of reports that are damaged."""
     if artifact.kind != "set":
         return []
-    reports = [report for report in store.list("report") if report.manifest.inputs.get("set") == artifact.id]
+    sound, damaged = store.scan("report")
+    for entry in damaged:
+        emit(Note(text=f"skipped {entry.ref}: {entry.error.message}", level="warning"))
+    reports = [report for report in sound if report.manifest.inputs.get("set") == artifact.id]
     reports.sort(key=lambda report: (str(report.manifest.environment.get("created")), report.id))
     return [row for report in reports for row in load_report(report).rows]
 

@@ -117,10 +117,13 @@ def make_folder(path: Path) -> None:
     """Make a folder and its parents, even if another process removes empty ones meanwhile. Raises StoreError."""
     with disk_errors(path, "make"):
         for _ in range(20):
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 path.mkdir(parents=True, exist_ok=True)
+            except FileNotFoundError as e:
+                removed = e
+            else:
                 return
-        path.mkdir(parents=True, exist_ok=True)
+        raise removed
 
 
 def sync(path: Path) -> None:
@@ -251,4 +254,4 @@ def user_store() -> Path:
         return Path(named).expanduser()
     import platformdirs
 
-    return platformdirs.user_data_path("apmctl", appauthor=False)
+    return platformdirs.user_data_path("apmctl")

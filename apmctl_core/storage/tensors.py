@@ -136,11 +136,10 @@ def pieces(path: Path, name: str, rows: int = 0) -> Iterator[Tensor]:
     with open_regular(path) as file:
         file.seek(header.begins[name])
         for begin in range(0, count, step):
-            size = min(step, count - begin)
-            data = bytearray(file.read(size * row))
-            if len(data) != size * row:
+            piece = torch.empty([min(step, count - begin), *rest], dtype=dtype)
+            if file.readinto(raw_bytes(piece)) != piece.nbytes:
                 raise _damaged(path, "it is shorter than its header says")
-            yield torch.frombuffer(data, dtype=dtype).reshape(size, *rest)
+            yield piece
 
 
 def check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
@@ -247,8 +246,6 @@ def _entry(value: Any, name: str, path: Path) -> _Entry:
 
 
 def _fits(shape: Dims, want: Dims, sizes: dict[str, int]) -> bool:
-    if len(shape) != len(want):
-        return False
-    return all(
+    return len(shape) == len(want) and all(
         n and n == (sizes.setdefault(w, int(n)) if isinstance(w, str) else w) for n, w in zip(shape, want, strict=True)
     )

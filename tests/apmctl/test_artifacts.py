@@ -141,15 +141,17 @@ def test_verify_of_a_sound_artifact(cli: Cli, report: Artifact) -> None:
 
 def test_verify_refuses_a_changed_byte_and_a_stray_file(cli: Cli, report: Artifact) -> None:
     file = report.path / "report.json"
-    data = bytearray(file.read_bytes())
-    data[data.index(b"8535")] = ord("9")
-    file.write_bytes(data)
-    assert "sha256" in cli("verify", "digits-ipc1", "--json").document["error"]["message"]
-    (report.path / "stray").touch()
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"8535", b"9535"))
+    for verb in ("verify", "show"):
+        assert "sha256" in cli(verb, "digits-ipc1", "--json").document["error"]["message"]
+    file.write_bytes(content)
+    for name in ("a stray", "another"):
+        (report.path / name).touch()
     answer = cli("verify", "digits-ipc1")
     assert answer.code == 3
-    assert "'stray' is not in the manifest (and 1 more)" in answer.err
-    assert re.search("^warning: .*sha256", answer.err, re.MULTILINE)
+    assert "'a stray' is not in the manifest (and 1 more)" in answer.err
+    assert re.search("^warning: .*'another'", answer.err, re.MULTILINE)
 
 
 def test_rm_removes_artifacts_and_runs(cli: Cli, root: Path, report: Artifact) -> None:
@@ -204,15 +206,22 @@ def test_a_damaged_manifest_cannot_control_the_terminal_either(cli: Cli, report:
         ROW.document() | {"accuracies": ["high"]},
         ROW.document() | {"accuracies": None},
         ROW.document() | {"accuracies": [84.1]},
+        ROW.document() | {"accuracies": [-1]},
+        ROW.document() | {"accuracies": [float("nan")]},
+        ROW.document() | {"random_accuracies": [1e308]},
+        ROW.document() | {"accuracy_std": -0.1},
         ROW.document() | {"protocol": 3},
     ],
 )
 def test_a_report_with_damaged_rows_is_refused_in_one_line(cli: Cli, root: Path, row: dict[str, Any]) -> None:
     put_report(root, [row])
-    answer = cli("show", "digits-ipc1")
-    assert answer.code == 3
-    assert len(answer.err.splitlines()) == 2
-    assert cli("list").code == 0
+    for verb in ("show", "verify"):
+        answer = cli(verb, "digits-ipc1")
+        assert answer.code == 3
+        assert len(answer.err.splitlines()) == 2
+    answer = cli("list", "--json")
+    assert (answer.code, answer.document["artifacts"]) == (0, [])
+    assert answer.err.startswith("warning: skipped digits-ipc1@")
 
 
 def test_a_store_that_is_a_file_is_one_clear_error(cli: Cli, root: Path) -> None:

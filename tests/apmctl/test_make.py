@@ -168,8 +168,10 @@ def test_relabel_hands_over_pool_and_committee(cli: Cli, engine: Engine) -> None
 
 def test_eval_hands_over_its_changes_alone(cli: Cli, measured: Engine) -> None:
     cli("eval", "a-set", "--arch", "convnet2", "--arch", "convnet3", "--repeats", "2", "--precision", "fp32")
-    _, (_, ref, changes), _ = measured.calls[0]
+    cli("eval", "a-set", "--seed", "0", "--width", "16")
+    (_, (_, ref, changes), _), (_, (_, _, others), _) = measured.calls
     assert (ref, changes) == ("a-set", {"arch": ["convnet2", "convnet3"], "repeats": 2, "precision": "fp32"})
+    assert others == {"seed": 0, "width": 16}
 
 
 def test_eval_as_json_and_quietly(cli: Cli, measured: Engine) -> None:
@@ -215,7 +217,8 @@ def test_eval_without_anything_to_compare_with(cli: Cli, measured: Engine) -> No
 
 
 def test_an_accuracy_below_the_threshold_is_exit_1_beside_the_result(cli: Cli, measured: Engine) -> None:
-    assert cli("eval", "a-set", "--min-accuracy", "0.84").code == 0
+    for threshold in ("0.84", repr(ROW.accuracy_mean)):
+        assert cli("eval", "a-set", "--min-accuracy", threshold).code == 0
     answer = cli("eval", "a-set", "--min-accuracy", "0.85", "--json")
     assert answer.code == 1
     assert answer.document["results"] == [row.document() for row in measured.metrics["results"]]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import io
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from apmctl import cli
 from apmctl.cli import app
 from apmctl_core import __version__
 
@@ -62,6 +64,31 @@ def test_the_module_runs_as_the_command_does() -> None:
     ]
     assert [(a.returncode, a.stdout, a.stderr) for a in answers] == [(2, b"", answers[0].stderr)] * 2
     assert answers[0].stderr
+
+
+@pytest.mark.parametrize(("code", "at_once"), [(0, False), (4, False), (130, True), (143, True)])
+def test_after_a_signal_the_process_leaves_at_once(monkeypatch: pytest.MonkeyPatch, code: int, at_once: bool) -> None:
+    """Unloading torch takes seconds; what was printed must have left before."""
+    printed, left = {name: io.BytesIO() for name in ("stdout", "stderr")}, []
+
+    def leave(code: int) -> None:
+        left.append((code, *(stream.getvalue() for stream in printed.values())))
+        sys.exit(code)
+
+    def run(arguments: Sequence[str]) -> int:
+        sys.stdout.write(f"{arguments}")
+        sys.stderr.write("error")
+        return code
+
+    for name, stream in printed.items():
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(stream))
+    monkeypatch.setattr(sys, "argv", ["apmctl", "a"])
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(cli, "run", run)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == code
+    assert left == ([(code, b"['a']", b"error")] if at_once else [])
 
 
 def test_the_commands_are_those_of_the_design() -> None:

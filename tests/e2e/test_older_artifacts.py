@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,11 +48,14 @@ def test_they_are_listed_shown_and_verified(shell):
     assert names["pool"] == ["digits-convnet2-w4"] * 2
     assert set(names["set"]) >= set(SETS)
     assert set(names["report"]) >= {"standard-eval", "zca-eval"}
+    assert shell("list").err == ""
     for artifact in artifacts:
-        shown = shell.json("show", artifact["id"])
-        assert artifact["id"] in str(shown)
-        verified = shell("verify", artifact["id"])
+        shown, verified = (shell(verb, artifact["id"], "--json") for verb in ("show", "verify"))
+        assert shown.document["artifact"]["id"] == artifact["id"]
         assert verified.code == 0, verified.err
+        manifest = json.loads((Path(artifact["path"]) / "manifest.json").read_bytes())
+        for answer in (shown, verified):
+            assert ("its manifest has no digest" in answer.err) == ("digest" not in manifest)
 
 
 @pytest.mark.parametrize("name", SETS)

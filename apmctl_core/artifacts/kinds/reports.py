@@ -1,10 +1,12 @@
 """Reports: `report.json`, the accuracies of networks trained on a set beside those on random real images.
 
-Accuracies are fractions. Means and standard deviations in a file are for other readers: here they are computed.
+Accuracies are fractions. Means and standard deviations in a file are for other readers: here they are computed, and
+what a file says must agree.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -17,7 +19,7 @@ from msgspec import Meta, Struct
 
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.artifacts.kind import Kind, register
-from apmctl_core.artifacts.manifest import convert
+from apmctl_core.artifacts.manifest import convert, refused
 from apmctl_core.errors import NumericsError
 from apmctl_core.storage.files import read_bounded, write_bytes
 from apmctl_core.storage.strict_json import parse_object
@@ -68,11 +70,11 @@ class ReportRow(Struct, frozen=True):
 
     def cells(self) -> tuple[str, str, str]:
         """Accuracy, accuracy of random real images and the difference, in per cent, for a table."""
-        mean, std = self.random_accuracy_mean, self.random_accuracy_std
-        if mean is None:
-            return percent(self.accuracy_mean, self.accuracy_std), "-", "-"
-        difference = f"{100 * (self.accuracy_mean - mean):+.1f}"
-        return percent(self.accuracy_mean, self.accuracy_std), percent(mean, std), difference
+        own = percent(self.accuracy_mean, self.accuracy_std)
+        if not self.random_accuracies:
+            return own, "-", "-"
+        mean, std = fmean(self.random_accuracies), _std(self.random_accuracies)
+        return own, percent(mean, std), f"{100 * (self.accuracy_mean - mean):+.1f}"
 
 
 class Report(Struct, frozen=True):
@@ -82,9 +84,9 @@ class Report(Struct, frozen=True):
     rows: Annotated[tuple[ReportRow, ...], Meta(max_length=1_000)] = msgspec.field(name="results")
 
 
-def percent(mean: float, std: float | None = None) -> str:
-    """A fraction in per cent, with its standard deviation if there is one."""
-    return f"{100 * mean:.1f}" + (f" ± {100 * std:.1f}" if std is not None else "")
+def percent(mean: float, std: float) -> str:
+    """A fraction in per cent, with its standard deviation."""
+    return f"{100 * mean:.1f} ± {100 * std:.1f}"
 
 
 def save_report(folder: Path, report: Report) -> None:
@@ -105,12 +107,33 @@ def save_report(folder: Path, report: Report) -> None:
 def load_report(artifact: Artifact) -> Report:
     """The report of an artifact. Raises ArtifactError where it is damaged, MismatchError for another kind."""
     artifact.require("report")
-    path = artifact.file(FILE)
-    return _parse(read_bounded(path, MAX_BYTES), str(path))
+    data = _read(artifact)
+    artifact.require_sha256(FILE, hashlib.sha256(data).hexdigest())
+    return _parse(data, str(artifact.path / FILE))
+
+
+def _read(artifact: Artifact) -> bytes:
+    return read_bounded(artifact.file(FILE), MAX_BYTES)
+
+
+def _check(artifact: Artifact, *_: object) -> None:
+    _parse(_read(artifact), str(artifact.path / FILE))
 
 
 def _parse(data: bytes, what: str) -> Report:
-    return convert(parse_object(data, what), Report, what)
+    document = parse_object(data, what)
+    report = convert(document, Report, what)
+    for index, (row, values) in enumerate(zip(report.rows, document["results"], strict=True)):
+        for name in _STATISTICS:
+            if name in values and not _agree(values[name], getattr(row, name)):
+                raise refused(what, f"results[{index}].{name} does not agree with the row")
+    return report
+
+
+def _agree(claimed: Any, value: float | None) -> bool:
+    if value is None or type(claimed) not in (int, float):
+        return claimed is value
+    return math.isclose(claimed, value, abs_tol=1e-9)
 
 
 def _std(values: Sequence[float]) -> float:
@@ -118,4 +141,4 @@ def _std(values: Sequence[float]) -> float:
     return math.sqrt(fmean((value - mean) ** 2 for value in values))
 
 
-register(Kind(name="report", folder="reports", required=(FILE,), check=lambda artifact, _: load_report(artifact)))
+register(Kind(name="report", folder="reports", required=(FILE,), check=_check, quick_check=load_report))

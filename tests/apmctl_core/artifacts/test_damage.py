@@ -19,7 +19,8 @@ from apmctl_core.artifacts.kinds.sets import load_set
 from apmctl_core.errors import ArtifactError
 from apmctl_core.models import state_shapes
 from tests.apmctl_core.artifacts.artifact_samples import put_pool, put_report, put_set, teacher_shapes
-from tests.campaigns.damage import COVERED, JSON, Campaign, make, restate
+from tests.campaigns.damage import COVERED, JSON, Campaign, make
+from tests.drafts import restate, sealed
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_any_value_in_a_field_is_refused_unless_it_is_right(
     original = json.loads(path.read_bytes())
     values = original | {field: value}
     try:
-        found = manifest.loads(json.dumps(values).encode(), "it")
+        found = manifest.loads(json.dumps(sealed(values)).encode(), "it")
     except ArtifactError:
         return
     assert field == "name" or original[field] == value

@@ -11,6 +11,7 @@ import pytest
 from apmctl_core import config
 from apmctl_core.artifacts import FileEntry, Manifest, manifest
 from apmctl_core.errors import ArtifactError
+from tests.drafts import sealed
 
 Make = Callable[..., Manifest]
 
@@ -38,7 +39,8 @@ def loads(values: dict[str, Any]) -> Manifest:
 def test_roundtrip_gives_an_equal_manifest_and_the_same_bytes(make: Make, kind: str) -> None:
     whole = complete(make(kind))
     data = manifest.dumps(whole)
-    assert manifest.loads(data, "it") == whole
+    found = manifest.loads(data, "it")
+    assert msgspec.structs.replace(found, digest=None) == whole
     assert manifest.dumps(manifest.loads(data, "it")) == data
 
 
@@ -46,13 +48,15 @@ def test_the_id_is_the_digest_of_kind_config_and_inputs(make: Make) -> None:
     made = make("set", config={"seed": 2}, recipe={"seed": 2}, inputs={"data": "f" * 16})
     assert made.id == config.digest("set", {"seed": 2}, {"data": "f" * 16})
     assert made.id != make("pool", config={"seed": 2}).id
-    assert made.id != config.digest("set", made.config, made.inputs, config.SCHEMA_VERSION - 1)
+    assert made.id != config.digest("set", made.config, made.inputs, 1)
 
 
 def test_what_is_read_has_plain_values_only(make: Make) -> None:
-    made = manifest.loads(manifest.dumps(complete(make("set", metrics={"sizes": (1, 2)}))), "it")
+    made = manifest.loads(
+        manifest.dumps(complete(make("set", metrics={"sizes": (1, 2), "by": {10: 0.5, 9: 1.0}}))), "it"
+    )
     assert made.data["shape"] == [1, 4, 4]
-    assert made.metrics == {"sizes": [1, 2]}
+    assert made.metrics == {"sizes": [1, 2], "by": {"10": 0.5, "9": 1.0}}
     assert made.shape == (1, 4, 4)
     assert made.classes == ("zero", "one", "two")
 
@@ -74,7 +78,7 @@ def test_bad_names_are_refused(values: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize("name", ["a", "digits-ipc1", "A.b_c-9", "x" * 100])
 def test_good_names_are_taken(values: dict[str, Any], name: str) -> None:
     assert manifest.check_name(name) == name
-    assert loads(values | {"name": name}).name == name
+    assert loads(sealed(values | {"name": name})).name == name
 
 
 CHANGES: list[tuple[str, Any, str]] = [
@@ -158,6 +162,44 @@ def test_a_missing_field_is_refused(values: dict[str, Any], field: str) -> None:
         loads(values)
 
 
+def test_a_flipped_bit_is_refused_or_changes_nothing(make: Make) -> None:
+    data = manifest.dumps(complete(make("report", metrics={"accuracy": 0.25}, environment={"torch": "2.15.0"})))
+    whole, harmless = manifest.loads(data, "it"), 0
+    for place in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[place // 8] ^= 1 << place % 8
+        try:
+            assert manifest.loads(bytes(flipped), "it") == whole
+            harmless += 1
+        except ArtifactError:
+            pass
+    assert harmless < 50  # e.g. another space between two fields
+
+
+@pytest.mark.parametrize("digest", [None, "", "0" * 64, 5])
+def test_a_manifest_has_its_own_digest(values: dict[str, Any], digest: Any) -> None:
+    with pytest.raises(ArtifactError, match="digest"):
+        loads(values | {"digest": digest})
+    assert loads(dict(reversed(values.items()))) == loads(values)  # its fields, not its bytes
+
+
+def test_a_schema_without_digests_has_none(values: dict[str, Any]) -> None:
+    with pytest.raises(ArtifactError, match="unknown field 'digest'"):
+        loads(values | {"schema": 2})
+    del values["digest"]
+    assert loads(values | {"schema": 2}).digest is None
+    with pytest.raises(ArtifactError, match="digest"):
+        loads(values)
+
+
+def test_a_file_that_is_listed_twice_is_refused(values: dict[str, Any]) -> None:
+    text = json.dumps(values)
+    entry = '"preview.png": {"sha256": "' + "0" * 64 + '", "size": 5}'
+    assert text.count(entry) == 1
+    with pytest.raises(ArtifactError, match="a key appears twice"):
+        manifest.loads(text.replace(entry, f"{entry}, {entry}").encode(), "it")
+
+
 def test_a_pool_has_its_teachers_without_a_gap(make: Make) -> None:
     whole = json.loads(manifest.dumps(complete(make("pool"))))
     whole["files"]["teacher-003.safetensors"] = whole["files"].pop("teacher-001.safetensors")
@@ -190,6 +232,46 @@ def test_a_huge_manifest_is_refused_before_it_is_read(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     with pytest.raises(ArtifactError, match="larger than"):
         manifest.read(tmp_path)
+
+
+def test_a_manifest_has_at_most_four_megabytes(values: dict[str, Any], tmp_path: Path) -> None:
+    text = json.dumps(values).encode().ljust(manifest.MAX_BYTES)
+    assert manifest.loads(text, "it") == loads(values)
+    with pytest.raises(ArtifactError, match="it: larger than 4194304 bytes"):
+        manifest.loads(text + b" ", "it")
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "good", "bad"),
+    [
+        ("data", "dataset", "x" * 4096, "x" * 4097),
+        ("data", "classes", ["x" * 1000], ["x" * 1001]),
+        ("data", "classes", ["x"] * 100_000, ["x"] * 100_001),
+        ("data", "shape", [1, 1, 65536], [1, 1, 65537]),
+        ("inputs", "set", "x" * 500, "x" * 501),
+        ("inputs", None, {str(i): "" for i in range(10_000)}, {str(i): "" for i in range(10_001)}),
+        ("files", "preview.png", *({"sha256": "0" * 64, "size": size} for size in (2**50 - 1, 2**50))),
+    ],
+)
+def test_every_field_has_a_bound(values: dict[str, Any], table: str, key: str | None, good: Any, bad: Any) -> None:
+    for value in (good, bad):
+        if key is None:
+            values[table] = value
+        else:
+            values[table][key] = value
+        values["id"] = config.digest("set", values["config"], values["inputs"])
+        if value is good:
+            loads(sealed(values))
+    with pytest.raises(ArtifactError, match=rf"it: {table}.*: Expected"):
+        loads(sealed(values))
+
+
+def test_an_image_has_at_most_268_million_values(values: dict[str, Any]) -> None:
+    values["data"]["shape"] = [1, 1 << 14, 1 << 14]
+    assert loads(sealed(values)).shape == (1, 1 << 14, 1 << 14)
+    values["data"]["shape"][0] = 2
+    with pytest.raises(ArtifactError, match="too large"):
+        loads(sealed(values))
 
 
 def test_a_manifest_must_be_an_ordinary_file(tmp_path: Path) -> None:

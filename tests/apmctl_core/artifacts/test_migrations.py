@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from apmctl_core.artifacts.migrations import MIGRATIONS
 from apmctl_core.config import SCHEMA_VERSION, digest
 from apmctl_core.errors import ArtifactError
 
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 STUDENT = {"epochs": 250, "lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4, "batch": 256}
 DISTILL = {
     "ipc": 1,
@@ -44,6 +47,7 @@ FILES = {
     "set": ["set.safetensors", "preprocessing.safetensors"],
     "report": ["report.json"],
 }
+REPORT = b'{"set": "", "results": []}'
 
 
 def written(which: str) -> dict[str, Any]:
@@ -59,7 +63,7 @@ def written(which: str) -> dict[str, Any]:
         "config": config,
         "inputs": inputs,
         "data": {"dataset": "digits", "fingerprint": "f" * 16, "classes": ["a", "b"], "shape": [1, 8, 8]},
-        "files": {name: {"sha256": "0" * 64, "size": 1} for name in FILES[kind]},
+        "files": {name: {"sha256": hashlib.sha256(REPORT).hexdigest(), "size": len(REPORT)} for name in FILES[kind]},
         "metrics": {},
         "environment": {},
     }
@@ -78,7 +82,7 @@ def renamed(values: dict[str, Any]) -> dict[str, Any]:
 def test_an_honest_manifest_keeps_its_id_and_gets_the_newest_shape(which: str) -> None:
     values = written(which)
     migrated = loads(values)
-    assert (migrated.id, migrated.schema) == (values["id"], 2)
+    assert (migrated.id, migrated.schema) == (values["id"], SCHEMA_VERSION)
     assert migrated.recipe["distill"] == {
         "method": "apm", "ipc": 1, "rounds": 3, "committee": "single", "student": STUDENT
     }  # fmt: skip
@@ -94,6 +98,16 @@ def test_the_ids_of_schema_1_are_what_they_were() -> None:
         "relabelled": "76bd94349541",
         "report": "97982a9dfcc3",
     }
+
+
+@pytest.mark.parametrize(
+    "path", sorted(FIXTURES.glob("*/*/*/*/manifest.json")), ids=lambda p: str(p.relative_to(FIXTURES))
+)
+def test_the_ids_of_every_release_are_what_they_were(path: Path) -> None:
+    written = json.loads(path.read_bytes())
+    assert written["id"] == digest(written["kind"], written["config"], written["inputs"], written["schema"])
+    assert written["schema"] == 1 or written["id"] == digest(written["kind"], written["config"], written["inputs"])
+    assert manifest.read(path.parent).id == path.parent.name
 
 
 def test_config_becomes_a_sub_tree_of_the_recipe() -> None:
@@ -183,8 +197,7 @@ def test_a_store_finds_an_artifact_of_schema_1(store: Store) -> None:
     values = written("report")
     folder = store.root / "reports" / "demo" / values["id"]
     folder.mkdir(parents=True)
-    (folder / "report.json").write_text("1")
-    values["files"] = {"report.json": {"sha256": "0" * 64, "size": 1}}
+    (folder / "report.json").write_bytes(REPORT)
     (folder / "manifest.json").write_text(json.dumps(values))
     assert store.find("demo").manifest == loads(values)
     assert store.get("report", values["id"]) is not None
@@ -192,11 +205,9 @@ def test_a_store_finds_an_artifact_of_schema_1(store: Store) -> None:
 
 def test_an_artifact_of_schema_1_is_published_as_it_was_written(store: Store) -> None:
     values = written("report")
-    sha256 = "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"  # of "1"
-    values["files"] = {"report.json": {"sha256": sha256, "size": 1}}
     document = json.dumps(values).encode()
     with store.workspace("report", "demo", values["id"]) as work:
-        work.write("report.json", b"1")
+        work.write("report.json", REPORT)
         artifact = work.publish(loads(values), document)
     assert (artifact.path / "manifest.json").read_bytes() == document
     assert store.find("demo").id == values["id"]

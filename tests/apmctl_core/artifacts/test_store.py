@@ -94,6 +94,40 @@ def test_the_kind_decides_between_artifacts_of_one_name(store: Store, put: Put) 
         store.find(str(a_set.path), "pool")
 
 
+@pytest.mark.parametrize("url", ["https://user:secret@host/x", "hf://o/n"])
+def test_a_url_is_no_path_and_is_not_repeated(store: Store, url: str) -> None:
+    with pytest.raises(ArtifactError, match="a URL cannot name an artifact") as caught:
+        store.find(url)
+    assert "secret" not in caught.value.message + caught.value.hint
+
+
+def test_a_path_must_be_a_folder_with_an_artifact_of_its_kind(store: Store, put: Put, tmp_path: Path) -> None:
+    made = put["report"](store)
+    with pytest.raises(ArtifactError, match=r"nowhere is not the folder of an artifact"):
+        store.find(str(tmp_path / "nowhere"))
+    with pytest.raises(ArtifactError, match=r"manifest\.json is missing"):
+        store.find(str(tmp_path))
+    with pytest.raises(ArtifactError, match=f"{made.path} is a report, not a pool") as caught:
+        open_artifact(made.path, "pool")
+    assert caught.value.hint == "give the pool to use"
+    assert made.file("report.json") == made.path / "report.json"
+    with pytest.raises(ArtifactError, match=rf"{made.ref} has no file set\.safetensors"):
+        made.file("set.safetensors")
+    assert made.size == (made.path / "report.json").stat().st_size
+
+
+def test_many_artifacts_of_a_name_are_cut_short(store: Store, put: Put) -> None:
+    refs = [put["report"](store, "demo", salt).ref for salt in range(9)]
+    with pytest.raises(ArtifactError) as caught:
+        store.find("demo")
+    assert sum(ref in caught.value.message for ref in refs) == 8
+    assert caught.value.message.endswith(" and 1 more")
+    store.remove(store.find(refs[0]))
+    with pytest.raises(ArtifactError) as caught:
+        store.find("demo")
+    assert caught.value.message.endswith("(report)")
+
+
 def test_a_folder_here_is_found_if_the_store_has_nothing_of_that_name(
     store: Store, put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,8 +160,8 @@ def test_damaged_artifacts_are_listed_apart_and_can_be_removed(store: Store, put
 
 @pytest.mark.parametrize("damage", ["missing", "longer", "link", "folder"])
 def test_files_must_be_there_and_of_their_size(store: Store, put: Put, damage: str) -> None:
-    made = put["report"](store)
-    path = made.file("report.json")
+    made = put["set"](store)
+    path = made.file("events.jsonl")
     content = path.read_bytes()
     path.unlink()
     if damage == "longer":
@@ -137,7 +171,9 @@ def test_files_must_be_there_and_of_their_size(store: Store, put: Put, damage: s
         path.symlink_to(store.root / "elsewhere")
     elif damage == "folder":
         path.mkdir()
-    with pytest.raises(ArtifactError, match=r"report\.json"):
+    with pytest.raises(
+        ArtifactError, match=r"events\.jsonl (is missing or not an ordinary file|has \d+ bytes, not \d+)"
+    ):
         store.find("demo")
     assert store.list() == []
 
@@ -153,7 +189,9 @@ def test_links_in_the_store_are_not_followed(store: Store, put: Put, tmp_path: P
     made = put["report"](store)
     (store.root / "reports" / "linked").symlink_to(made.path.parent)
     (made.path.parent / ("0" * 12)).symlink_to(tmp_path)
-    assert store.list() == [made]
+    (made.path.parent / f".{'0' * 12}.partial").symlink_to(tmp_path)
+    assert store.scan() == ([made], [])
+    assert store.runs() == []
 
 
 def test_strange_folders_in_the_store_are_passed_over(store: Store, put: Put) -> None:
@@ -297,6 +335,18 @@ def test_runs_are_listed_with_their_progress(store: Store) -> None:
     assert (run.kind, run.ref, run.running) == ("pool", "slow@" + "a" * 12, False)
     assert run.progress == {"done": 3, "total": 10, "unit": "epoch"}
     assert store.list() == []
+
+
+def test_the_bytes_that_a_run_keeps_are_counted(store: Store, put: Put) -> None:
+    assert store.kept_bytes("set", "a" * 12) == 0
+    with store.workspace("set", "x", "a" * 12) as work:
+        work.save_state("s", {}, {})
+        (work.path / "set.safetensors").write_bytes(b"x" * 1000)
+        state = (work.path / "s.state.safetensors").stat().st_size
+    assert store.kept_bytes("set", "a" * 12) == 1000 + state
+    assert store.kept_bytes("set", "b" * 12) == 0
+    made = put["report"](store)
+    assert store.kept_bytes("report", made.id) == 0
 
 
 def test_a_run_is_no_artifact_but_can_be_a_target(store: Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from apmctl_core.artifacts import Artifact, Manifest, Store, open_artifact
+from apmctl_core.artifacts import Artifact, Manifest, Store, manifest, open_artifact
 from apmctl_core.artifacts.kinds.pools import load_pool, save_teacher
 from apmctl_core.artifacts.kinds.reports import Report, ReportRow, load_report, save_report
 from apmctl_core.artifacts.kinds.sets import check_structure, load_set, save_set
@@ -25,6 +26,7 @@ from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.errors import ArtifactError, MismatchError, NumericsError
 from apmctl_core.formats.preview import MAX_CLASSES, chosen_classes, preview_png
 from apmctl_core.storage import tensors as tensor_io
+from tests import drafts
 from tests.apmctl_core.artifacts.artifact_samples import (
     CLASSES,
     ROW,
@@ -47,14 +49,7 @@ def rewrite(artifact: Artifact, name: str, change: Callable[[dict[str, torch.Ten
 
 
 def restate(artifact: Artifact, **changes: Any) -> Artifact:
-    from apmctl_core.storage.files import sha256_of
-
-    path = artifact.path / "manifest.json"
-    values = json.loads(path.read_text()) | changes
-    for name in values["files"]:
-        file = artifact.path / name
-        values["files"][name] = {"sha256": sha256_of(file), "size": file.stat().st_size}
-    path.write_text(json.dumps(values))
+    drafts.restate(artifact.path, **changes)
     return open_artifact(artifact.path)
 
 
@@ -244,6 +239,13 @@ def test_zca_comes_back_as_it_was(tmp_path: Path, make: Callable[..., Manifest])
         load_preprocessing(tmp_path, msgspec.structs.replace(draft, data=draft.data | {"shape": [1, 3, 3]}))
 
 
+def test_a_preprocessing_with_a_nan_is_not_written(tmp_path: Path) -> None:
+    nan = {"mean": torch.tensor([float("nan")]), "std": torch.ones(1)}
+    with pytest.raises(NumericsError, match="the preprocessing: 'mean' holds numbers that are not finite"):
+        save_preprocessing(tmp_path, Preprocessing("standard", nan))
+    assert list(tmp_path.iterdir()) == []
+
+
 # --- reports
 
 
@@ -275,11 +277,30 @@ def test_a_row_has_means_and_population_deviations_of_its_accuracies() -> None:
     }
 
 
-def test_a_mean_that_a_file_claims_is_not_believed(store: Store, put: Put) -> None:
+def test_statistics_may_be_left_out_of_a_report_and_rounded_otherwise(store: Store, put: Put) -> None:
+    made = put["report"](store)
+    row = {name: value for name, value in ROW.document().items() if not name.startswith("random_accuracy_")}
+    made.file("report.json").write_text(json.dumps({"set": "x", "results": [row | {"accuracy_std": 0.125 + 1e-12}]}))
+    assert load_report(restate(made)).rows == (ROW,)
+
+
+def test_a_report_with_a_changed_byte_is_not_opened(store: Store, put: Put) -> None:
     made = put["report"](store)
     path = made.file("report.json")
-    path.write_text(json.dumps({"set": "x", "results": [ROW.document() | {"accuracy_mean": 0.99}]}))
+    path.write_bytes(path.read_bytes().replace(b'"epochs": 3', b'"epochs": 9'))
+    with pytest.raises(ArtifactError, match=r"^report\.json is not the file that was written"):
+        open_artifact(made.path)
+
+
+def test_a_report_has_at_most_four_megabytes(store: Store, put: Put) -> None:
+    made = put["report"](store)
+    path = made.file("report.json")
+    path.write_bytes(path.read_bytes().ljust(4 << 20))
     assert load_report(restate(made)).rows == (ROW,)
+    with path.open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(ArtifactError, match="larger than 4194304 bytes"):
+        restate(made)
 
 
 @pytest.mark.parametrize(
@@ -295,6 +316,16 @@ def test_a_mean_that_a_file_claims_is_not_believed(store: Store, put: Put) -> No
             for change, field in [
                 ({"accuracies": [1.5]}, "accuracies"),
                 ({"accuracies": [-0.1]}, "accuracies"),
+                ({"accuracies": [1e308]}, "accuracies"),
+                ({"accuracies": [float("nan")]}, "NaN"),
+                ({"random_accuracies": [float("inf")]}, "Infinity"),
+                ({"accuracy_mean": 0.99}, r"results\[0\]\.accuracy_mean"),
+                ({"accuracy_mean": "0.375"}, "accuracy_mean"),
+                ({"accuracy_mean": None}, "accuracy_mean"),
+                ({"accuracy_std": -0.125}, "accuracy_std"),
+                ({"random_accuracy_mean": 1e308}, "random_accuracy_mean"),
+                ({"random_accuracy_std": False}, "random_accuracy_std"),
+                ({"random_accuracies": []}, "random_accuracy_mean"),
                 ({"accuracies": [True]}, "accuracies"),
                 ({"accuracies": ["0.5"]}, "accuracies"),
                 ({"accuracies": []}, "accuracies"),
@@ -302,6 +333,7 @@ def test_a_mean_that_a_file_claims_is_not_believed(store: Store, put: Put) -> No
                 ({"protocol": 3}, "protocol"),
                 ({"scores": {"robustness": "high"}}, "scores"),
                 ({"arch": ["convnet3"]}, "arch"),
+                ({"arch": ""}, "arch"),
                 ({"labels": "x" * 300}, "labels"),
             ]
         ),
@@ -311,10 +343,11 @@ def test_a_mean_that_a_file_claims_is_not_believed(store: Store, put: Put) -> No
 def test_a_damaged_report_is_refused_with_its_field(store: Store, put: Put, report: Any, problem: str) -> None:
     made = put["report"](store)
     made.file("report.json").write_text(json.dumps(report))
-    made = restate(made)
+    drafts.restate(made.path)
     with pytest.raises(ArtifactError, match=problem):
-        load_report(made)
-    assert verify(made, teacher_shapes)
+        open_artifact(made.path)
+    (found,) = verify(Artifact(made.path, manifest.read(made.path)), teacher_shapes)
+    assert re.search(problem, found)
 
 
 def test_a_report_that_could_not_be_read_is_not_written(tmp_path: Path) -> None:
@@ -356,6 +389,28 @@ def test_files_that_the_manifest_does_not_list_are_reported(store: Store, put: P
     assert problems == ["'folder' is not in the manifest", "'x\\x1b[2J' is not in the manifest"]
     with pytest.raises(ArtifactError, match=r"folder.*and 1 more"):
         require_sound(made, teacher_shapes)
+
+
+def test_no_more_than_twenty_strays_are_told(store: Store, put: Put) -> None:
+    made = put["set"](store)
+    for number in range(25):
+        (made.path / f"{number:02}").touch()
+    assert verify(made, teacher_shapes) == [f"'{number:02}' is not in the manifest" for number in range(20)]
+    assert verify(made, teacher_shapes, strays=False) == []
+
+
+def test_what_is_wrong_besides_is_a_warning(store: Store, put: Put) -> None:
+    made, heard = put["set"](store), list[Any]()
+    for name in ("a", "b", "c"):
+        (made.path / name).touch()
+    with pytest.raises(ArtifactError, match=rf"{made.ref} is damaged: 'a' is not in the manifest \(and 2 more\)$"):
+        require_sound(made, teacher_shapes, emit=heard.append)
+    assert [event.text for event in heard] == [f"{made.ref}: '{name}' is not in the manifest" for name in "bc"]
+    (made.path / "b").unlink()
+    (made.path / "c").unlink()
+    with pytest.raises(ArtifactError, match=r"in the manifest$"):
+        require_sound(made, teacher_shapes)
+    require_sound(made, teacher_shapes, strays=False)
 
 
 def test_a_preview_must_be_a_png(store: Store, make: Callable[..., Manifest]) -> None:

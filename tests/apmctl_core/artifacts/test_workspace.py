@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from apmctl_core.artifacts import Artifact, Manifest, Store
+from apmctl_core.artifacts import Artifact, Manifest, Store, states
 from apmctl_core.errors import ArtifactError, NumericsError, StoreError
 from apmctl_core.events import Note
 from apmctl_core.storage import files
@@ -23,6 +24,7 @@ from tests.apmctl_core.artifacts.artifact_samples import tree
 Put = dict[str, Callable[..., Artifact]]
 Make = Callable[..., Manifest]
 ID = "a" * 12
+EMPTY = b'{"set": "", "results": []}\n'
 
 
 @contextmanager
@@ -74,6 +76,21 @@ def test_an_unfinished_run_is_found_under_another_name(store: Store) -> None:
     assert not (store.root / "sets" / "old").exists()
 
 
+def test_of_two_unfinished_runs_the_one_of_this_name_is_resumed(store: Store) -> None:
+    for name in ("old", "new"):
+        with store.workspace("set", name, ID) as work:
+            work.save_state("s", {}, {"name": name})
+        (store.root / "sets" / name).rename(store.root / name)
+    for name in ("old", "new"):
+        (store.root / name).rename(store.root / "sets" / name)
+    with store.workspace("set", "new", "b" * 12) as other:
+        other.save_state("s", {}, {})
+    with store.workspace("set", "new", ID) as work:
+        assert work.load_state("s") == ({}, {"name": "new"})
+    assert sorted(run.ref for run in store.runs()) == [f"new@{ID}", f"new@{'b' * 12}"]
+    assert not (store.root / "sets" / "old").exists()
+
+
 def test_a_name_that_no_artifact_may_have_is_refused_before_anything_is_made(store: Store) -> None:
     with pytest.raises(ArtifactError, match="cannot be the name"), store.workspace("set", "../x", ID):
         pass
@@ -92,7 +109,7 @@ def test_publishing_makes_the_artifact_and_leaves_only_its_files(store: Store, m
     draft = make("report")
     with store.workspace("report", "demo", draft.id) as work:
         work.save_state("s", {}, {"round": 1})
-        work.write("report.json", b'{"results": []}\n')
+        work.write("report.json", EMPTY)
         work.log({"round": 1})
         (work.path / "stray.txt").write_text("x")
         (work.path / ".report.json.00.tmp").write_text("x")
@@ -102,7 +119,7 @@ def test_publishing_makes_the_artifact_and_leaves_only_its_files(store: Store, m
     names = ["events.jsonl", "manifest.json", "report.json"]
     assert tree(store.root) == ["reports", "reports/demo", folder, *[f"{folder}/{name}" for name in names]]
     assert store.find("demo") == made
-    assert made.manifest.files["report.json"].size == 16
+    assert made.manifest.files["report.json"].size == len(EMPTY)
 
 
 def test_the_same_run_gives_the_same_bytes(tmp_path: Path, put: Put) -> None:
@@ -181,7 +198,7 @@ def test_a_run_killed_between_manifest_and_rename_is_published_by_the_next(
         pytest.raises(KeyboardInterrupt),
         store.workspace("report", "demo", draft.id) as work,
     ):
-        work.write("report.json", b'{"results": []}\n')
+        work.write("report.json", EMPTY)
         patch.setattr(Path, "rename", killed)
         work.publish(draft)
     assert store.list() == []
@@ -213,6 +230,17 @@ def test_history_lines_that_were_torn_are_cut(store: Store) -> None:
         ]
 
 
+def test_the_latest_number_in_a_history_is_found(store: Store) -> None:
+    with store.workspace("set", "x", ID) as work:
+        assert work.logged("seconds") == 0
+        for record in ({"seconds": 1.5}, {"seconds": 3}, {"seconds": "4"}, {"note": "x"}):
+            work.log(record)
+        assert work.logged("seconds") == 3.0
+        with (work.path / "events.jsonl").open("ab") as file:
+            file.write(b'{"seconds": 5')
+        assert (work.logged("seconds"), work.logged("note"), work.logged("x")) == (3.0, 0, 0)
+
+
 # --- states
 
 
@@ -242,6 +270,31 @@ def test_the_newest_state_is_loaded_and_cleared(store: Store) -> None:
         assert loaded(work) is None
         work.clear_state("s")
     assert tree(store.root) == []
+
+
+def test_a_state_whose_removal_is_torn_is_not_replaced_by_an_older_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed = []
+
+    def remove_one(path: Path) -> None:
+        if removed:
+            raise KeyboardInterrupt
+        removed.append(path)
+        path.unlink()
+
+    with store.workspace("set", "x", ID) as work:
+        for value in (1.0, 2.0):
+            work.save_state("s", *state(value))
+        monkeypatch.setattr(states, "remove_tree", remove_one)
+        with pytest.raises(KeyboardInterrupt):
+            work.clear_state("s")
+        assert loaded(work) == 2.0
+
+
+def test_a_file_that_is_gone_is_older_than_any(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    assert states.modified(tmp_path / "nowhere") == 0 < states.modified(tmp_path / "a")
 
 
 def test_states_of_several_names_are_independent(store: Store) -> None:
@@ -310,7 +363,7 @@ def test_a_full_disk_while_publishing_leaves_the_run_resumable(store: Store, mak
     draft = make("report")
     with pytest.raises(StoreError), store.workspace("report", "demo", draft.id) as work:
         work.save_state("s", {}, {"round": 1})
-        work.write("report.json", b'{"results": []}\n')
+        work.write("report.json", EMPTY)
         with largest_file(100):
             work.publish(draft)
     assert store.list() == []
@@ -318,6 +371,32 @@ def test_a_full_disk_while_publishing_leaves_the_run_resumable(store: Store, mak
         assert work.load_state("s") == ({}, {"round": 1})
         work.publish(draft)
     assert store.find("demo").id == draft.id
+
+
+def test_a_rename_that_the_disk_refuses_leaves_the_run_to_be_published(
+    store: Store, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = make("report")
+
+    def refuse(path: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        with pytest.raises(StoreError, match="the disk is full"), store.workspace("report", "demo", draft.id) as work:
+            work.write("report.json", EMPTY)
+            patch.setattr(Path, "rename", refuse)
+            work.publish(draft)
+        with pytest.raises(StoreError, match="the disk is full"), store.workspace("report", "demo", draft.id):
+            pytest.fail("it cannot begin")
+    with store.workspace("report", "demo", draft.id) as work:
+        assert work.existing == store.find("demo")
+
+
+def test_a_history_that_the_disk_refuses_is_an_error(store: Store) -> None:
+    with store.workspace("report", "demo", ID) as work, largest_file(10):
+        work.log({"a": 1})
+        with pytest.raises(StoreError, match=r"cannot write .*events\.jsonl: a file would be larger than allowed"):
+            work.log({"a": 1})
 
 
 @pytest.mark.parametrize(("number", "cause"), sorted({n: c for n, (c, _) in files.CAUSES.items()}.items()))

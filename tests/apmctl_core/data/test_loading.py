@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,7 +176,22 @@ def test_a_source_that_changed_since_its_labels_were_read_is_refused(counts: tup
         list(data.rows.batches())
 
 
-@pytest.mark.parametrize("damage", ["truncate", "grow", "missing", "meta", "garbage", "header", "classes", "labels"])
+DAMAGES = (
+    "truncate",
+    "grow",
+    "missing",
+    "meta",
+    "garbage",
+    "header",
+    "classes",
+    "labels",
+    "fingerprint",
+    "renamed",
+    "zip",
+)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_cache_is_never_read_and_is_made_again(tmp_path: Path, damage: str) -> None:
     first = load("digits", tmp_path).fingerprint
     where = only(tmp_path)
@@ -194,6 +211,13 @@ def test_a_damaged_cache_is_never_read_and_is_made_again(tmp_path: Path, damage:
         images.write_bytes(b"\x93NUMPY\x01\x00v\x00{'descr': '|O'" + raw[30:])
     elif damage == "classes":
         meta.write_text(json.dumps(json.loads(meta.read_text()) | {"classes": ["x"]}))
+    elif damage == "fingerprint":
+        meta.write_text(json.dumps(json.loads(meta.read_text()) | {"fingerprint": "0" * 64}))
+    elif damage == "renamed":
+        meta.write_text(meta.read_text().replace('"3"', '"three"'))
+    elif damage == "zip":
+        np.savez(images.with_suffix(""), a=np.zeros(3))
+        images.with_suffix(".npz").rename(images)
     elif damage == "labels":
         content = labels.read_bytes()
         labels.write_bytes(content[:-8] + (99).to_bytes(8, "little"))
@@ -201,6 +225,28 @@ def test_a_damaged_cache_is_never_read_and_is_made_again(tmp_path: Path, damage:
     log = Log()
     assert load("digits", tmp_path, emit=log).fingerprint == first
     assert "damaged" in log.notes and find_cached("digits", tmp_path) is not None
+
+
+class Bomb:
+    """What leaves a file behind when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_no_pickle_in_a_cache_is_read(tmp_path: Path, array: bool) -> None:
+    load("digits", tmp_path)
+    images, mark = only(tmp_path) / "train_images.npy", tmp_path / "mark"
+    if array:
+        np.save(images, np.array([Bomb(mark)], dtype=object))
+    else:
+        images.write_bytes(pickle.dumps(Bomb(mark)))
+    assert find_cached("digits", tmp_path) is None
+    assert not mark.exists()
 
 
 def test_a_decoding_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -303,6 +349,22 @@ def test_a_changed_folder_is_decoded_again(tmp_path: Path) -> None:
     assert find_cached(str(root), tmp_path / "cache") is None
     second = load(str(root), tmp_path / "cache")
     assert second.classes == ("a", "b", "c") and second.fingerprint != first.fingerprint
+
+
+def test_a_folder_whose_images_changed_in_place_is_decoded_again(tmp_path: Path) -> None:
+    root, cache = folder(tmp_path / "set", {"a": 5, "b": 5}), tmp_path / "cache"
+    load(str(root), cache)
+    path = root / "b" / "003.png"
+    content, changed = path.read_bytes(), path.stat().st_mtime_ns
+
+    def is_found(content: bytes, changed: int) -> bool:
+        path.write_bytes(content)
+        os.utime(path, ns=(changed, changed))
+        return find_cached(str(root), cache) is not None
+
+    assert not is_found(content + b"\0", changed)  # its size differs
+    assert not is_found(content[::-1], changed + 1000)  # its time of change differs
+    assert is_found(content, changed)
 
 
 def test_a_known_name_wins_over_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

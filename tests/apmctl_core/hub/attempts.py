@@ -12,6 +12,7 @@ import pytest
 from apmctl.errors import exit_code_of
 from apmctl_core.artifacts import Store
 from apmctl_core.errors import ApmError
+from tests.drafts import sealed
 
 from .conftest import LocalHub
 from .samples import tree_of
@@ -46,7 +47,7 @@ def tamper(hub: LocalHub, repo: str, change: Callable[[dict[str, Any]], None], *
     change(manifest)
     deleted = tuple(name for name, data in files.items() if data is None)
     added = {name: data for name, data in files.items() if data is not None}
-    text = json.dumps(manifest).encode()
+    text = json.dumps(sealed(manifest)).encode()
     repository.commit("main", None, "tampered", {"manifest.json": text} | added, deleted)
 
 

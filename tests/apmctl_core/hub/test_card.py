@@ -12,9 +12,11 @@ import yaml
 from apmctl_core.artifacts import Store
 from apmctl_core.artifacts.kinds.reports import ReportRow
 from apmctl_core.errors import ConfigError
+from apmctl_core.events import Event, Note
 from apmctl_core.hub.card import card, code, measured
+from apmctl_core.hub.push import reported
 
-from .samples import RECIPE, ROW, put_pool, put_set, whitening
+from .samples import RECIPE, ROW, put_pool, put_report, put_set, whitening
 
 
 def front(text: str) -> dict[str, Any]:
@@ -115,3 +117,16 @@ def test_a_recipe_of_somebody_else_cannot_break_out(store: Store) -> None:
     fences = [line for line in text.splitlines() if line.startswith("```")]
     assert len(fences) % 2 == 0
     assert "\n<script>" not in text
+
+
+def test_a_report_with_a_changed_accuracy_is_on_no_card(store: Store) -> None:
+    distilled = put_set(store)
+    report, heard = put_report(store, distilled), list[Event]()
+    assert reported(store, distilled, heard.append) == [ROW]
+    assert heard == []
+    path = report.file("report.json")
+    path.write_bytes(path.read_bytes().replace(b"0.8535", b"0.9535"))
+    assert reported(store, distilled, heard.append) == []
+    (note,) = heard
+    assert isinstance(note, Note)
+    assert note.text.startswith(f"skipped {report.ref}: report.json is not the file that was written")

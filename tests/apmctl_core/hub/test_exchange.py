@@ -42,14 +42,19 @@ def test_a_set_comes_back_as_it_was(hub: LocalHub, store: Store, other: Store, n
     assert tree_of(other) == [f"sets/{made.name}/{made.id}/{file}" for file in sorted(bytes_of(made))]
 
 
-def test_a_set_of_an_older_schema_comes_back_as_it_was(hub: LocalHub, store: Store, other: Store, name: str) -> None:
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_set_of_an_older_schema_comes_back_as_it_was(
+    hub: LocalHub, store: Store, other: Store, name: str, schema: int
+) -> None:
     made = put_set(store)
     values = json.loads((made.path / "manifest.json").read_bytes())
-    for tables in (values["recipe"], values["config"]):
-        tables["distill"] |= {f"student_{key}": value for key, value in tables["distill"].pop("student").items()}
-        del tables["distill"]["method"]
-    del values["recipe"]["evaluate"]["protocol"]
-    values |= {"schema": 1, "id": digest("set", values["config"], values["inputs"], 1)}
+    del values["digest"]
+    if schema == 1:
+        for tables in (values["recipe"], values["config"]):
+            tables["distill"] |= {f"student_{key}": value for key, value in tables["distill"].pop("student").items()}
+            del tables["distill"]["method"]
+        del values["recipe"]["evaluate"]["protocol"]
+    values |= {"schema": schema, "id": digest("set", values["config"], values["inputs"], schema)}
     (made.path / "manifest.json").write_text(json.dumps(values))
     older = open_artifact(made.path.rename(made.path.with_name(values["id"])))
     push(store, older, name)

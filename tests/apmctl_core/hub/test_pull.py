@@ -16,6 +16,7 @@ from apmctl_core.hub.pull import pull
 from apmctl_core.hub.push import push
 from apmctl_core.network.references import parse
 from apmctl_core.storage import files
+from tests.drafts import sealed
 
 from .attempts import fails, nothing_of, tamper
 from .conftest import LocalHub, Said
@@ -148,7 +149,7 @@ def test_a_pool_is_verified_before_it_appears(hub: LocalHub, store: Store, other
     repository = hub.repository(name, "models")
     manifest = json.loads(repository.git("show", "main:manifest.json"))
     manifest["files"]["teacher-000.safetensors"] = entry
-    changed = {"manifest.json": json.dumps(manifest).encode(), "teacher-000.safetensors": bytes(data)}
+    changed = {"manifest.json": json.dumps(sealed(manifest)).encode(), "teacher-000.safetensors": bytes(data)}
     repository.commit("main", None, "tampered", changed, ())
     fails(3, "not finite", lambda: pull(other, parse(name)))
     assert tree_of(other) == []

@@ -13,7 +13,7 @@ from apmctl_core.artifacts import Store
 from apmctl_core.config import ApmConfig, DataConfig, EvalConfig, ModelConfig, Recipe, TeacherConfig, TrainConfig
 from apmctl_core.errors import ArtifactError, ConfigError, StoreError
 from apmctl_core.jobs import Session, distill_set, run
-from apmctl_core.jobs.commands import pool_job, report_job, set_job
+from apmctl_core.jobs.commands import pool_job, relabel_job, report_job, set_job
 from apmctl_core.jobs.job import pending
 from apmctl_core.jobs.pool import PoolJob
 from apmctl_core.machine.runtime import resolve
@@ -68,8 +68,19 @@ def test_a_graph_is_done_in_order_and_what_exists_is_left_out(session):
     assert [each.stage for each in pending(session, whole)] == ["distill"]
     run(session, whole)
     assert pending(session, whole) == ()
+    labels = [relabel_job(session, whole.id, pool=None, committee=each, name=None) for each in ("mean", "single")]
+    assert [(each.recipe.distill.committee, each.config["distill"]) for each in labels] == [
+        ("mean", {"committee": "mean"}),
+        ("single", {"committee": "single"}),
+    ]
+    assert labels[0].id != labels[1].id
     report = report_job(session, whole.id, {})
     assert [each.stage for each in pending(session, report)] == ["evaluate"]
+    for changes in ({"seed": 5}, {"width": 5}, {"epochs": 5}):
+        other = report_job(session, whole.id, changes)
+        assert other.id != report.id
+        values = {"seed": other.recipe.seed, "width": other.models[0].width, "epochs": other.recipe.evaluate.epochs}
+        assert values == {"seed": 0, "width": 4, "epochs": 2} | changes
 
 
 def test_a_job_whose_inputs_are_missing_says_so(session):

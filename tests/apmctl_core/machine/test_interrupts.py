@@ -6,7 +6,6 @@ import contextlib
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,15 +13,7 @@ from apmctl_core.errors import Interrupted
 from apmctl_core.machine import interrupts
 from apmctl_core.training.checkpoint import Snapshot, ThrottledSaver
 
-
-@pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    interrupts.install()
-    yield
-    interrupts.restore()
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("handlers")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

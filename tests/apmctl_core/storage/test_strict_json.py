@@ -26,6 +26,9 @@ def test_plain_values_come_back_as_they_are() -> None:
         (b'{"a": -Infinity}', "Infinity"),
         (b'{"a": 1e999}', "not finite"),
         (b'{"a": 9223372036854775808}', "64 bits"),
+        (b'{"a": -9223372036854775809}', "64 bits"),
+        (b'{"a": ["x", {"b": "\\u001b"}]}', "control characters"),
+        (b'"' + "\N{RIGHT-TO-LEFT OVERRIDE}".encode() + b'"', "control characters"),
         (b'{"a": ' + b"9" * 100_000 + b"}", "64 bits"),
         (b'{"a": "\\u001b[31m"}', "control characters"),
         (b'{"\\u202e": 1}', "control characters"),
@@ -45,6 +48,15 @@ def test_what_is_hostile_or_broken_is_refused(text: bytes, problem: str) -> None
     assert is_printable(caught.value.message)
 
 
+def test_the_bounds_themselves_are_within_them() -> None:
+    assert parse(b"[9223372036854775807, -9223372036854775808]", "x") == [2**63 - 1, -(2**63)]
+    assert parse(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH, "x")
+    commas = MAX_TOKENS - 1  # and two brackets: the count begins at zero
+    assert len(parse(b"[" + b"0," * commas + b"0]", "x")) == commas + 1
+    with pytest.raises(ArtifactError, match="too many values"):
+        parse(b"[" + b"0," * (commas + 1) + b"0]", "x")
+
+
 def test_depth_is_counted_outside_of_texts_only() -> None:
     assert parse(b'["' + b"[" * 1000 + b'", "\\"' + b"{" * 1000 + b'"]', "x")
 
@@ -58,6 +70,7 @@ def test_scanning_takes_linear_time(text: bytes) -> None:
 
 
 def test_an_object_is_asked_for() -> None:
+    assert parse_object(b"{}", "x") == {}
     with pytest.raises(ArtifactError, match="not a JSON object"):
         parse_object(b"[]", "x")
 

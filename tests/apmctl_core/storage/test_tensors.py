@@ -24,6 +24,11 @@ TENSORS = {
     "scalar": torch.tensor(3.0),
     "none": torch.empty(0, 4),
     "bytes": torch.arange(3, dtype=torch.uint8),
+    "signed": torch.tensor([-1, 127], dtype=torch.int8),
+    "short": torch.tensor([-300, 300], dtype=torch.int16),
+    "word": torch.tensor([-70_000, 70_000], dtype=torch.int32),
+    "float16": torch.tensor([0.5, -2], dtype=torch.float16),
+    "double": torch.tensor([0.1, -2], dtype=torch.float64),
 }
 
 
@@ -147,6 +152,17 @@ def test_a_good_header_made_by_hand_is_taken(path: Path) -> None:
     assert io.read(raw(path, {"a": ENTRY}, bytes(8)))[0]["a"].tolist() == [0, 0]
 
 
+@pytest.mark.parametrize(("begins", "whole"), [((8, 0), True), ((0, 12), False), ((0, 4), False), ((4, 12), False)])
+def test_tensors_fill_a_file_without_gap_or_overlap(path: Path, begins: tuple[int, int], whole: bool) -> None:
+    header = {name: {**ENTRY, "data_offsets": [at, at + 8]} for name, at in zip("ab", begins, strict=True)}
+    raw(path, header, bytes(max(begins) + 8))
+    if whole:
+        assert sorted(io.read(path)[0]) == ["a", "b"]
+        return
+    with pytest.raises(ArtifactError, match="overlap or leave a gap"):
+        io.read(path)
+
+
 @pytest.mark.parametrize("length", [0, 3, 7, 2**20, 2**24 + 1, 2**40, 2**64 - 1])
 def test_the_length_of_the_header_is_bounded(path: Path, length: int) -> None:
     raw(path, {"a": ENTRY}, bytes(8), length=length)
@@ -217,6 +233,65 @@ def test_numbers_that_are_not_finite_are_refused_where_asked(path: Path, bad: fl
         io.read(path, finite=True)
     with pytest.raises(NumericsError, match="not finite"):
         io.require_finite({"a": torch.tensor(bad)}, "the set")
+
+
+@pytest.mark.parametrize("name", ["rows", "none", "flat", "scalars", "wide"])
+def test_a_tensor_is_read_in_pieces(path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    tensors = {
+        "rows": torch.arange(35).reshape(7, 5),
+        "none": torch.empty(0, 4),
+        "flat": torch.empty(4, 0),
+        "scalars": torch.arange(7, dtype=torch.uint8),
+        "wide": torch.arange(6.0).reshape(2, 3),
+    }
+    io.write(path, tensors)
+    monkeypatch.setattr(io, "PIECE_BYTES", 80)
+    for rows, lengths in ((3, {"none": [], "flat": [3, 1], "wide": [2]}), (0, {"rows": [2, 2, 2, 1], "none": []})):
+        pieces = list(io.pieces(path, name, rows))
+        default = [3, 3, 1] if rows else [len(tensors[name])]
+        assert [len(piece) for piece in pieces] == lengths.get(name, default)
+        assert all(piece.dtype == tensors[name].dtype for piece in pieces)
+        assert not pieces or torch.equal(torch.cat(pieces), tensors[name])
+    monkeypatch.setattr(io, "PIECE_BYTES", 1)
+    assert len(list(io.pieces(path, name))) == len(tensors[name])
+
+
+def test_pieces_of_a_tensor_that_is_not_there_or_too_short_are_refused(path: Path) -> None:
+    io.write(path, {"a": torch.zeros(100_000, 2)})
+    with pytest.raises(ArtifactError, match="lacks the tensor 'b'"):
+        next(io.pieces(path, "b"))
+    pieces = io.pieces(path, "a", 2)
+    next(pieces)
+    os.truncate(path, path.stat().st_size - 1)  # as another process might
+    with pytest.raises(ArtifactError, match="shorter than its header says"):
+        list(pieces)
+
+
+def test_every_tensor_begins_at_a_multiple_of_its_items(path: Path) -> None:
+    io.write(path, TENSORS, {"x": "12345"})
+    header = read_header(path)
+    for name, begin in header.begins.items():
+        assert begin % TENSORS[name].element_size() == 0
+    assert list(header.tensors) == [
+        *("b", "double", "a", "none", "scalar", "word", "float16", "half", "short", "bytes", "flag", "signed")
+    ]
+
+
+def test_names_and_metadata_have_a_bound(path: Path) -> None:
+    with pytest.raises(ValueError, match="too many for one file"):
+        io.write(path, {}, {"x": "y" * io.MAX_HEADER})
+    io.write(path, {}, {"x": "y" * (io.MAX_HEADER - len('{"__metadata__":{"x":""}}') - 7)})
+    assert path.stat().st_size == io.MAX_HEADER + 8
+    assert len(io.read(path)[1]["x"]) == io.MAX_HEADER - 32
+
+
+def test_a_large_tensor_is_checked_to_its_last_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(io, "PIECE_BYTES", 16)
+    bad = torch.zeros(3, 3)
+    io.check_finite({"a": bad, "n": torch.arange(9)}, "x")
+    bad[2, 2] = float("nan")
+    with pytest.raises(ArtifactError, match="x: 'a' holds numbers that are not finite"):
+        io.check_finite({"n": torch.arange(9), "a": bad}, "x")
 
 
 def test_a_link_is_not_followed(tmp_path: Path, path: Path) -> None:
