@@ -153,7 +153,7 @@ class _Finder(ast.NodeVisitor):
         self._add(node, "pass")
 
     def visit_Return(self, node: ast.Return) -> None:
-        if self._gives and node.value is not None and ast.unparse(node.value) != "None":
+        if self._gives and node.value is not None and ast.unparse(node.value) not in ("None", "False"):
             self._add(node, "return None")
         self.generic_visit(node)
 
