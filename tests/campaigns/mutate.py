@@ -49,7 +49,7 @@ PRELOADED = "torch torchvision hypothesis msgspec huggingface_hub datasets safet
 _NOT_COPIED = (".git", ".venv", "shared", ".*_cache", ".hypothesis", "build", "dist", "*.egg-info")
 _STARTS = {"subprocess.Popen", "os.fork", "os.posix_spawn"}  # audit events: what a new process reaches is not seen
 _PR_SET_CHILD_SUBREAPER = 36  # of <sys/prctl.h>: orphans of children become ours
-_SLACK = 30.0  # seconds beyond three times what the tests cost
+_SLACK = 60.0  # seconds beyond five times what the tests cost: others may have the processor
 
 
 class Campaign:
@@ -87,8 +87,8 @@ class Campaign:
         self._reach = {test: notes for file in digests for test, notes in known[file]["tests"].items()}
         return [test for test, notes in self._reach.items() if notes["outcome"] == "failed"]
 
-    def tests_of(self, mutant: Mutant, own: str, seconds: float) -> list[str]:
-        """The tests to run on a mutant, in their order. What runs on import or for many tests is its file's."""
+    def tests_of(self, mutant: Mutant, own: str, seconds: float) -> list[list[str]]:
+        """The tests to run on a mutant: its own, and others. What runs on import or for many tests is its file's."""
         wanted, whole = f"{mutant.file}:{mutant.function}", f"{mutant.file}:"
         if mutant.cached or not any(_is_in(name, wanted) for n in self._reach.values() for name in n["reaches"]):
             wanted = whole
@@ -98,21 +98,30 @@ class Campaign:
             if reached and notes["outcome"] == "passed":
                 chosen.append((not test.startswith(own), notes["starts"], notes["seconds"], test))
         total = 0.0
-        return [test for *_, cost, test in sorted(chosen) if (total := total + cost) <= seconds]
+        groups: tuple[list[str], list[str]] = ([], [])
+        for other, _, cost, test in sorted(chosen):
+            total += cost
+            if total <= seconds:
+                groups[other].append(test)
+        return [tests for tests in groups if tests]
 
-    def attempt(self, mutant: Mutant, tests: list[str]) -> str | None:
-        """The test that sees a mutant; None if none does."""
+    def attempt(self, mutant: Mutant, groups: list[list[str]]) -> str | None:
+        """The test that sees a mutant, the groups of tests run one after the other; None if none does."""
         path = self.tree / mutant.file
         source, compiled = path.read_bytes(), Path(importlib.util.cache_from_source(path))
-        cost = sum(self._reach[test]["seconds"] for test in tests)
         path.write_bytes(mutant.apply(source))
         compiled.unlink()
         try:
-            files = list(dict.fromkeys(test.split("::")[0] for test in tests))
-            answer = self._child(lambda: _run(self.tree, files, _Chosen(tests)), 3 * cost + _SLACK)
+            return next(filter(None, map(self._failing, groups)), None)
         finally:
             path.write_bytes(source)
             compileall.compile_file(path, quiet=2, force=True)
+
+    def _failing(self, tests: list[str]) -> str | None:
+        """The first of some tests that fails on the tree as it is."""
+        files = list(dict.fromkeys(test.split("::")[0] for test in tests))
+        cost = sum(self._reach[test]["seconds"] for test in tests)
+        answer = self._child(lambda: _run(self.tree, files, _Chosen(tests)), 5 * cost + _SLACK)
         return "its time is up" if answer is None else answer["failed"]
 
     def _child(self, work: Callable[[], dict[str, Any]], limit: float) -> Any:
