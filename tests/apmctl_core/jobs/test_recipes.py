@@ -119,7 +119,15 @@ def test_a_report_is_of_the_set_with_its_rows(session):
     )
 
 
-# --- data
+# --- what a session finds
+
+
+def test_a_pull_waits_and_tells_as_the_session_does(session, monkeypatch):
+    asked = []
+    monkeypatch.setattr("apmctl_core.jobs.session.find", lambda *what, **how: asked.append((what, how)))
+    impatient = dataclasses.replace(session, wait=False, emit=asked.append)
+    impatient.find("someone/shapes", "set")
+    assert asked == [((session.store, "someone/shapes", "set"), {"wait": False, "emit": impatient.emit})]
 
 
 @pytest.fixture
