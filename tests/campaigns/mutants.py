@@ -233,6 +233,9 @@ class _Finder(ast.NodeVisitor):
         called = _called(node)
         if called in _DECLARES | _MESSAGES or called.endswith(("Error", "Exception")):
             return
+        if called == "zip":  # `strict` says what holds anyway
+            self._all(node.args)
+            return
         for keyword in node.keywords:
             if keyword.arg is not None:
                 rest = [other for other in node.keywords if other is not keyword]

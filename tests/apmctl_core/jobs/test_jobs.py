@@ -115,6 +115,9 @@ def test_an_outcome_tells_of_its_own_command_and_the_manifest_of_the_work(sessio
     assert (manifest.environment["segment"], manifest.environment["seed"]) == (0, 0)
     age = datetime.now(UTC) - datetime.fromisoformat(manifest.environment["created"])
     assert timedelta(0) <= age < timedelta(minutes=5)
+    both = run(session, job(session, dataclasses.replace(RECIPE, seed=1)))
+    parts = [session.store.find(id).manifest for id in (both.artifact.id, both.artifact.manifest.inputs["pool"])]
+    assert both.elapsed_s > sum(part.metrics["seconds"] for part in parts)
     again = run(session, job(session).pool)
     assert (again.artifact.id, again.reused, again.metrics) == (first.artifact.id, True, first.metrics)
     assert again.elapsed_s < 5

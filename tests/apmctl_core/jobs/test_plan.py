@@ -12,6 +12,7 @@ import pytest
 from apmctl_core.config import DataConfig, ModelConfig
 from apmctl_core.jobs import Session, distill_set, plan, train_pool
 from apmctl_core.jobs.commands import pool_job, set_job
+from apmctl_core.jobs.pool import PoolJob
 from apmctl_core.models import size_of
 from apmctl_core.training.loop import Trainer
 
@@ -96,6 +97,13 @@ def test_whitening_and_compilation_take_time(session, rates):
     compiled = replace(session, runtime=replace(session.runtime, compile=True))
     slower = plan(compiled, RECIPE, "distill").steps
     assert [b.seconds - a.seconds for a, b in zip(plain, slower, strict=True)] == pytest.approx([25, 25])
+
+
+def test_a_job_that_trains_nothing_is_tried_out_with_one_image(session, rates, monkeypatch):
+    right = PoolJob.cost
+    monkeypatch.setattr(PoolJob, "cost", lambda self: replace(right(self), step_flops=0))
+    plan(session, RECIPE, "teachers")
+    assert rates == [("pool", 1)]
 
 
 class Clock:
