@@ -299,11 +299,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=600, help="no mutant is begun after so long")
     parser.add_argument("--again", action="store_true", help="try again those that lived according to the log")
     parser.add_argument("--log", type=Path, default=Path("mutate.jsonl"), help="what happened, also to resume from")
+    parser.add_argument("--survivors", type=Path, default=here / "survivors.toml", help="mutants that may live")
     parser.add_argument("--root", type=Path, default=here.parents[1], help="the tree whose code and tests are taken")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     end = time.monotonic() + 60 * options.minutes
-    may_live = listed(here / "survivors.toml")
+    may_live = listed(options.survivors)
     log = [json.loads(line) for line in options.log.read_text().splitlines()] if options.log.exists() else []
     known = {entry["mutant"]: entry for entry in log if entry["by"] or not options.again}
     with tempfile.TemporaryDirectory(prefix="apmctl-mutate.") as work, options.log.open("a") as file:

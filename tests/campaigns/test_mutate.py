@@ -40,6 +40,13 @@ def test_smallest(capsys):
 """
 # Another element that is as small is the same number.
 LIVES = "value < best => value <= best"
+LISTED = """
+[[mutant]]
+file = "apmctl_core/toy.py"
+function = "smallest"
+change = "{}"
+reason = "as it may"
+"""
 START = """
 from tests.campaigns import mutate
 mutate.PARTS, mutate.TESTS, mutate.PRELOADED = {"toy": ("apmctl_core", "tests")}, ("tests",), ""
@@ -86,14 +93,18 @@ def toy(tmp_path: Path) -> Path:
 
 def test_what_a_test_sees_is_caught_and_the_rest_is_named(toy: Path, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
-    command = [sys.executable, "-c", START, "--root", str(toy), "--log", str(log), "--only", "value < best"]
+    may_live = tmp_path / "survivors.toml"
+    may_live.write_text("".join(map(LISTED.format, ["if value < best and limit is not None => True", "gone"])))
+    command = [sys.executable, "-c", START, "--only", "value < best"]
+    command += ["--root", str(toy), "--log", str(log), "--survivors", str(may_live)]
     env = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # each mutant would load them
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=True)
     entries = {entry["mutant"].split(" | ")[2]: entry["by"] for entry in map(json.loads, log.read_text().splitlines())}
     assert entries.pop(LIVES) is None
-    assert len(entries) == 3
+    assert len(entries) == 2
     assert set(entries.values()) == {"tests/test_toy.py::test_smallest"}
-    *lived, score = done.stdout.splitlines()
-    assert lived == [f"lived: apmctl_core/toy.py:11 smallest | {LIVES}"]
-    assert json.loads(score) == {"part": "toy", "of": 4, "score": 0.75, "caught": 3, "lived": 1}
+    lived, score, stale = done.stdout.splitlines()
+    assert lived == f"lived: apmctl_core/toy.py:11 smallest | {LIVES}"
+    assert json.loads(score) == {"part": "toy", "of": 4, "score": 0.667, "caught": 2, "lived": 1, "listed": 1}
+    assert stale == "listed, but not there: apmctl_core/toy.py | smallest | gone"
     assert (toy / "apmctl_core/toy.py").read_text() == CODE
