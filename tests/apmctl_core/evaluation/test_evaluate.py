@@ -10,7 +10,8 @@ from apmctl_core.errors import Interrupted, NumericsError
 from apmctl_core.evaluation import evaluate as evaluation
 from apmctl_core.evaluation.evaluate import evaluate
 from apmctl_core.events import Progress
-from apmctl_core.models import size_of
+from apmctl_core.models import NetworkSize, size_of
+from apmctl_core.training.context import Context
 from apmctl_core.training.loop import Trainer
 from apmctl_core.values import Baseline, DistilledSet, Task
 from tests.helpers import MODEL, Operations, context, standard, toy_dataset
@@ -147,6 +148,14 @@ def test_accuracies_that_are_kept_are_not_measured_again(trained):
     assert whole == evaluate(distilled(), DATA, [MODEL], CONFIG, context())
 
 
+def test_memory_is_looked_at_after_the_first_epoch_of_each_network(monkeypatch):
+    """A network that takes too much begins again in shorter segments, while little is lost."""
+    looked = []
+    monkeypatch.setattr(Context, "checkpoint", lambda self, segment: looked.append(segment))
+    evaluate(distilled(0), DATA, [MODEL], dataclasses.replace(CONFIG, labels=("soft",)), context(4))
+    assert [segment.limit for segment in looked] == [4, 4]
+
+
 def test_the_cost_is_about_what_is_counted():
     """A network's first layer needs no gradient of its images, and is most of so small a network."""
     task = Task((3, 8, 8), 3, "standard", "fp32", train=60, test=30)
@@ -172,3 +181,6 @@ def test_the_heaviest_network_bounds_the_machine():
     assert evaluation.cost(dataclasses.replace(CONFIG, batch=100), 6, task, [small]).images == 6
     sets = 2 * 6 * task.image_bytes  # the set's images, and the random ones
     assert both.fixed_bytes == sets + large.cost(task, passes=0, step=0).fixed_bytes
+    bound = NetworkSize(multiply_adds=1.0, activations=1.0, weights=1, depends_on_batch=True)
+    assert evaluation.cost(CONFIG, 6, task, [bound, large]).whole == CONFIG.batch
+    assert both.whole == 1

@@ -11,17 +11,20 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import torch
 
 from apmctl_core.artifacts import Store
 from apmctl_core.config import ModelConfig
 from apmctl_core.errors import ArtifactError, ConfigError, MismatchError, StoreError
-from apmctl_core.events import Note
-from apmctl_core.jobs import distill_set, run, train_pool
+from apmctl_core.events import Note, Progress
+from apmctl_core.jobs import distill_set, evaluate_set, run, train_pool
 from apmctl_core.jobs.commands import pool_job, relabel_job, report_job, set_job
 from apmctl_core.jobs.job import Located, pending
 from apmctl_core.jobs.pool import PoolJob
+from apmctl_core.jobs.work import Work, WorkspaceKeeper
 from apmctl_core.machine.runtime import resolve
 from apmctl_core.models import size_of
+from apmctl_core.training.checkpoint import Snapshot
 from tests.apmctl_core.artifacts.artifact_samples import put_set
 
 from .conftest import RECIPE
@@ -143,6 +146,49 @@ def test_what_another_process_made_while_this_one_waited_is_reused(session, monk
     assert (outcome.artifact.id, outcome.reused) == (made.id, True)
 
 
+def test_a_job_waits_and_tells_as_its_session_does(session, monkeypatch):
+    asked = []
+    right = Store.workspace
+
+    def workspace(self, *what, **how):
+        asked.append(how)
+        return right(self, *what, **how)
+
+    monkeypatch.setattr(Store, "workspace", workspace)
+    impatient = dataclasses.replace(session, wait=False, emit=lambda event: None)
+    train_pool(impatient, RECIPE)
+    assert asked == [{"wait": False, "emit": impatient.emit}]
+
+
+def test_the_disk_has_room_for_three_states_and_for_the_artifact(session):
+    whole = job(session, dataclasses.replace(RECIPE, distill=dataclasses.replace(RECIPE.distill, ipc=2)))
+    weights = whole.pool.size.weight_bytes
+    images, logits = 20 * 64 * 4, 20 * 10 * 4
+    beside = 1 << 20
+    # Two teachers are states and files, the running one has momentum; a set's images have momentum, its five
+    # random baselines have logits.
+    assert whole.pool.cost().disk_bytes == 2 * 2 * weights + 3 * 2 * weights + beside
+    assert whole.cost().disk_bytes == (3 + 1) * (2 * images + 6 * logits) + beside
+    white = job(session, dataclasses.replace(RECIPE, data=dataclasses.replace(RECIPE.data, preprocessing="zca")))
+    matrices = 4 * (2 * 64 * 64 + 64)
+    assert white.pool.cost().disk_bytes == whole.pool.cost().disk_bytes + matrices
+    assert white.cost().disk_bytes == (3 + 1) * (images + 3 * logits) + matrices + beside
+
+
+def test_a_state_that_is_kept_comes_back(session):
+    progress = Progress(stage="teachers", done=3, total=4, unit="epoch", metrics={"loss": 1.0})
+    with session.store.workspace("pool", "mine", "0" * 12) as workspace:
+        keeper = WorkspaceKeeper(workspace)
+        assert keeper.load("one") is None
+        keeper.save("one", Snapshot({"x": torch.arange(3)}, {"cycle": 7}, 5, progress))
+        kept = keeper.load("one")
+        assert (kept.tensors["x"].tolist(), kept.meta["cycle"], kept.segment) == ([0, 1, 2], 7, 5)
+        (unfinished,) = session.store.runs()
+        assert unfinished.progress == {"done": 3, "total": 4, "unit": "epoch"}
+        keeper.clear("one")
+        assert keeper.load("one") is None
+
+
 def test_an_artifact_is_read_where_it_lay_or_else_from_the_store(session, tmp_path):
     first, second = (put_set(session.store, name, seed) for seed, name in enumerate(("a", "b")))
     located = Located.of(first)
@@ -200,6 +246,24 @@ def test_a_set_that_names_no_pool_must_be_given_one(session):
     with pytest.raises(ArtifactError, match="does not say which pool") as caught:
         relabel_job(session, "stranger", pool=None, committee="mean", name=None)
     assert "`pool`" in caught.value.hint
+
+
+def test_a_reports_cost_is_of_its_set_and_when_it_is_made_of_the_test_split_too(session, monkeypatch):
+    made = distill_set(session, RECIPE).artifact
+    costs = []
+    right = Work.context
+
+    def context(self, cost, purpose):
+        costs.append(cost)
+        return right(self, cost, purpose)
+
+    monkeypatch.setattr(Work, "context", context)
+    foreseen = report_job(session, made.ref, {}).cost()
+    evaluate_set(session, made.ref, {})
+    passes = 2 * 1 * 2 * 10 * 6  # of the set and of random images: networks, epochs, images, operations
+    adds = size_of(RECIPE.model, (1, 8, 8), 10).multiply_adds
+    assert (foreseen.images, foreseen.flops, foreseen.disk_bytes) == (10, passes * adds, 1 << 20)
+    assert costs[0].flops == (passes + 2 * 359 * 2) * adds
 
 
 FRESH = """

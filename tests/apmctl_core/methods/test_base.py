@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from apmctl_core.config import ApmConfig, TrainConfig
-from apmctl_core.errors import Interrupted
+from apmctl_core.errors import Interrupted, NumericsError
 from apmctl_core.machine import interrupts
 from apmctl_core.machine.segment import Segment
 from apmctl_core.methods import METHODS, ImageState, Method, Update, method
@@ -164,3 +164,21 @@ def test_the_last_cycle_has_what_rounds_are_left():
     apm, _ = run(rounds=5)
     assert apm.cycles == 3
     assert [apm.rounds(n) for n in range(4)] == [0, 2, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("broken", "loss", "where", "setting"),
+    [
+        ([3], 1.0, "in round 4, segment 1", "distill.image_lr"),
+        ([5, 1], 1.0, "in round 4, segment 0", "distill.image_lr"),
+        ([], float("inf"), "in round 4$", "distill.student.lr"),
+        ([2], float("nan"), "in round 4, segment 1", "distill.student.lr"),
+    ],
+)
+def test_what_is_no_longer_finite_is_told_by_its_round_and_segment(broken, loss, where, setting):
+    apm, state = run(rounds=0)
+    images = state.images.clone()
+    images[broken, 0, 0, 0] = float("nan")
+    with pytest.raises(NumericsError, match=where) as caught:
+        apm._check({"student_loss": loss, "match_loss": 0.0}, images, 4, Segment(limit=2))
+    assert f"`{setting}`" in caught.value.hint
