@@ -2,6 +2,8 @@
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from apmctl_core.config import ModelConfig
 from apmctl_core.data import Dataset, Split
@@ -53,3 +55,15 @@ def contents(root):
     """Every path in a store, hidden ones included, with its bytes, but for what tells of seconds and dates."""
     timed = {"events.jsonl", "manifest.json"}
     return {str(p.relative_to(root)): b"" if p.name in timed or p.is_dir() else p.read_bytes() for p in root.rglob("*")}
+
+
+class Operations(TorchDispatchMode):
+    """Counts the floating-point operations of products and convolutions, those of gradients included."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func._overloadpacket in flop_registry:
+            self.count += flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=result)
+        return result

@@ -73,7 +73,7 @@ class _Evaluation:
         """One row: the networks of one architecture and kind of labels, which share compiled code."""
         procedure = PROTOCOLS[self._config.protocol].procedures[labels]
         make = functools.partial(build, model, self._dataset.shape, self._dataset.num_classes)
-        trainer, predict = Trainer(make(0), procedure, self._context), Predictor(make(0), self._context)
+        trainer, predict = Trainer(make(), procedure, self._context), Predictor(make(), self._context)
 
         def accuracies(images: str) -> tuple[float, ...]:
             return tuple(accuracy(images, repeat) for repeat in range(self._config.repeats))

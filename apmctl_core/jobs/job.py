@@ -131,7 +131,7 @@ class Job(ABC):
 
     def existing(self, session: Session) -> Artifact | None:
         """The artifact of this job, if the session's store has it."""
-        return session.store.get(self.kind, self.id) if self.fingerprint else None
+        return session.store.get(self.kind, self.id)
 
     def open(self, session: Session) -> Artifact:
         """The artifact of this job. Raises ArtifactError where it was not made yet."""

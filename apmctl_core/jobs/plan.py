@@ -115,7 +115,7 @@ def _rate(job: Job, batch: int, runtime: Runtime) -> float:
         torch.randn(batch, *task.shape, device=runtime.device),
         torch.randn(batch, task.num_classes, device=runtime.device),
     )
-    config = TrainConfig(epochs=1, lr=0.01, momentum=0.9, weight_decay=0.0, batch=batch)
+    config = TrainConfig(epochs=1, batch=batch)
     times: list[float] = []
     while sum(times) < _TRIAL_SECONDS or len(times) < 4:
         began = time.perf_counter()

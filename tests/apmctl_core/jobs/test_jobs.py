@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pickle
+import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pytest
+import torch
 
 from apmctl_core.artifacts import Store
-from apmctl_core.config import ApmConfig, DataConfig, EvalConfig, ModelConfig, Recipe, TeacherConfig, TrainConfig
-from apmctl_core.errors import ArtifactError, ConfigError, StoreError
-from apmctl_core.jobs import Session, distill_set, run
+from apmctl_core.config import ModelConfig
+from apmctl_core.errors import ArtifactError, ConfigError, MismatchError, StoreError
+from apmctl_core.events import Note, Progress
+from apmctl_core.jobs import distill_set, evaluate_set, run, train_pool
 from apmctl_core.jobs.commands import pool_job, relabel_job, report_job, set_job
-from apmctl_core.jobs.job import pending
+from apmctl_core.jobs.job import Located, pending
 from apmctl_core.jobs.pool import PoolJob
+from apmctl_core.jobs.work import Work, WorkspaceKeeper
 from apmctl_core.machine.runtime import resolve
+from apmctl_core.models import size_of
+from apmctl_core.training.checkpoint import Snapshot
+from tests.apmctl_core.artifacts.artifact_samples import put_set
 
-STUDENT = TrainConfig(epochs=2, lr=0.02, momentum=0.9, weight_decay=5e-4, batch=256)
-RECIPE = Recipe(
-    data=DataConfig(dataset="digits"),
-    model=ModelConfig(arch="convnet1", width=4),
-    teachers=TeacherConfig(count=2, epochs=1),
-    distill=ApmConfig(ipc=1, rounds=2, student=STUDENT, checkpoints=1, refresh_every=1, image_lr=1.0),
-    evaluate=EvalConfig(epochs=2, repeats=1),
-)
-
-
-@pytest.fixture
-def session(tmp_path):
-    return Session(store=Store(tmp_path / "store"), runtime=resolve("cpu", compile=False))
+from .conftest import RECIPE
 
 
 def job(session, recipe=RECIPE, **more):
@@ -103,12 +100,188 @@ def test_a_disk_that_is_too_small_is_said_before_teachers_are_trained(session, m
     assert session.store.list() == []
 
 
+def test_a_machine_that_is_too_small_is_said_before_teachers_are_trained(session):
+    small = dataclasses.replace(session, runtime=resolve("cpu", compile=False, memory_budget=10**6))
+    with pytest.raises(ConfigError, match="`memory_budget`"):
+        distill_set(small, RECIPE)
+    assert session.store.list() == []
+    assert session.store.runs() == []
+
+
+def test_what_a_run_has_on_the_disk_already_is_not_asked_for_again(session, monkeypatch):
+    whole = job(session)
+    run(session, whole.pool)
+    needed = whole.cost().disk_bytes
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": needed - 1000})())
+    with pytest.raises(StoreError, match="are needed"):
+        run(session, whole)
+    monkeypatch.setattr(Store, "kept_bytes", lambda self, kind, id: 1000 if (kind, id) == ("set", whole.id) else 0)
+    assert not run(session, whole).reused
+
+
+def test_an_outcome_tells_of_its_own_command_and_the_manifest_of_the_work(session, monkeypatch):
+    first = run(session, job(session).pool)
+    manifest = first.artifact.manifest
+    assert 0 < manifest.metrics["seconds"] <= first.elapsed_s
+    assert manifest.metrics["peak_memory_bytes"] > 10**7
+    assert first.peak_memory_bytes >= manifest.metrics["peak_memory_bytes"]
+    assert first.metrics == manifest.metrics
+    assert (manifest.environment["segment"], manifest.environment["seed"]) == (0, 0)
+    age = datetime.now(UTC) - datetime.fromisoformat(manifest.environment["created"])
+    assert timedelta(0) <= age < timedelta(minutes=5)
+    both = run(session, job(session, dataclasses.replace(RECIPE, seed=1)))
+    parts = [session.store.find(id).manifest for id in (both.artifact.id, both.artifact.manifest.inputs["pool"])]
+    assert both.elapsed_s > sum(part.metrics["seconds"] for part in parts)
+    again = run(session, job(session).pool)
+    assert (again.artifact.id, again.reused, again.metrics) == (first.artifact.id, True, first.metrics)
+    assert again.elapsed_s < 5
+
+
+def test_a_name_for_what_exists_is_warned_of_and_its_own_name_is_not(session):
+    events = []
+    heard = dataclasses.replace(session, emit=events.append)
+    train_pool(session, RECIPE, name="mine")
+    for name in (None, "mine"):
+        assert train_pool(heard, RECIPE, name=name).artifact.name == "mine"
+    assert not [event for event in events if isinstance(event, Note) and event.level == "warning"]
+    train_pool(heard, RECIPE, name="other")
+    (warning,) = [event for event in events if isinstance(event, Note) and event.level == "warning"]
+    assert "already exists; keeping its name" in warning.text
+
+
+def test_what_another_process_made_while_this_one_waited_is_reused(session, monkeypatch):
+    pool = job(session).pool
+    made = run(session, pool).artifact
+    monkeypatch.setattr(PoolJob, "existing", lambda self, session: None)
+    outcome = pool.execute(session)
+    assert (outcome.artifact.id, outcome.reused) == (made.id, True)
+
+
+def test_a_job_waits_and_tells_as_its_session_does(session, monkeypatch):
+    asked = []
+    right = Store.workspace
+
+    def workspace(self, *what, **how):
+        asked.append(how)
+        return right(self, *what, **how)
+
+    monkeypatch.setattr(Store, "workspace", workspace)
+    impatient = dataclasses.replace(session, wait=False, emit=lambda event: None)
+    train_pool(impatient, RECIPE)
+    assert asked == [{"wait": False, "emit": impatient.emit}]
+
+
+def test_the_disk_has_room_for_three_states_and_for_the_artifact(session):
+    whole = job(session, dataclasses.replace(RECIPE, distill=dataclasses.replace(RECIPE.distill, ipc=2)))
+    weights = whole.pool.size.weight_bytes
+    images, logits = 20 * 64 * 4, 20 * 10 * 4
+    beside = 1 << 20
+    # Two teachers are states and files, the running one has momentum; a set's images have momentum, its five
+    # random baselines have logits.
+    assert whole.pool.cost().disk_bytes == 2 * 2 * weights + 3 * 2 * weights + beside
+    assert whole.cost().disk_bytes == (3 + 1) * (2 * images + 6 * logits) + beside
+    white = job(session, dataclasses.replace(RECIPE, data=dataclasses.replace(RECIPE.data, preprocessing="zca")))
+    matrices = 4 * (2 * 64 * 64 + 64)
+    assert white.pool.cost().disk_bytes == whole.pool.cost().disk_bytes + matrices
+    assert white.cost().disk_bytes == (3 + 1) * (images + 3 * logits) + matrices + beside
+
+
+def test_a_state_that_is_kept_comes_back(session):
+    progress = Progress(stage="teachers", done=3, total=4, unit="epoch", metrics={"loss": 1.0})
+    with session.store.workspace("pool", "mine", "0" * 12) as workspace:
+        keeper = WorkspaceKeeper(workspace)
+        assert keeper.load("one") is None
+        keeper.save("one", Snapshot({"x": torch.arange(3)}, {"cycle": 7}, 5, progress))
+        kept = keeper.load("one")
+        assert (kept.tensors["x"].tolist(), kept.meta["cycle"], kept.segment) == ([0, 1, 2], 7, 5)
+        (unfinished,) = session.store.runs()
+        assert unfinished.progress == {"done": 3, "total": 4, "unit": "epoch"}
+        keeper.clear("one")
+        assert keeper.load("one") is None
+
+
+def test_an_artifact_is_read_where_it_lay_or_else_from_the_store(session, tmp_path):
+    first, second = (put_set(session.store, name, seed) for seed, name in enumerate(("a", "b")))
+    located = Located.of(first)
+    shutil.copytree(first.path, tmp_path / "a")
+    elsewhere = dataclasses.replace(located, path=tmp_path / "a")
+    assert elsewhere.open(session).path == tmp_path / "a"
+    taken = dataclasses.replace(located, path=second.path)  # another artifact lies there by now
+    assert taken.open(session).path == first.path
+    gone = dataclasses.replace(located, path=tmp_path / "gone")
+    assert gone.open(session).path == first.path
+    session.store.remove(first)
+    with pytest.raises(ArtifactError):
+        gone.open(session)
+    assert elsewhere.open(session).id == first.id
+
+
+def test_a_run_writes_down_its_progress_and_its_notes(session):
+    pool = train_pool(dataclasses.replace(session, emit=lambda event: None), RECIPE).artifact
+    lines = [json.loads(line) for line in pool.file("events.jsonl").read_text().splitlines()]
+    progress = [line for line in lines if "stage" in line]
+    assert [(line["stage"], line["done"], line["total"]) for line in progress] == [
+        ("teachers", 1, 2),
+        ("teachers", 2, 2),
+    ]
+    seconds = [line["seconds"] for line in lines]
+    assert seconds == sorted(seconds)
+    assert 0 < seconds[-1] <= pool.manifest.metrics["seconds"]
+
+
+# --- labels and reports
+
+
+def relabelled(session, **more):
+    options = {"pool": None, "committee": "mean", "name": None} | more
+    return relabel_job(session, "digits-ipc1", **options)
+
+
+def test_new_labels_come_from_the_sets_pool_or_from_another_on_the_same_data(session):
+    own = distill_set(session, RECIPE).artifact
+    wider = dataclasses.replace(RECIPE, model=ModelConfig(arch="convnet1", width=6))
+    other = train_pool(session, wider).artifact
+    first, second = relabelled(session), relabelled(session, pool=other.ref)
+    assert first.pool.id == own.manifest.inputs["pool"]
+    assert (second.pool.id, second.labellers) == (other.id, size_of(wider.model, (1, 8, 8), 10))
+    assert (first.recipe.distill.committee, first.label) == ("mean", "digits-ipc1-relabel")
+    assert len({first.id, second.id, relabelled(session, committee="single").id}) == 3
+    assert first.describe() == f"label 10 images by {first.pool.ref}"
+    white = dataclasses.replace(RECIPE, data=dataclasses.replace(RECIPE.data, preprocessing="zca"))
+    with pytest.raises(MismatchError, match="trained on zca images, not standard ones"):
+        relabelled(session, pool=train_pool(session, white).artifact.ref)
+
+
+def test_a_set_that_names_no_pool_must_be_given_one(session):
+    put_set(session.store, "stranger")
+    with pytest.raises(ArtifactError, match="does not say which pool") as caught:
+        relabel_job(session, "stranger", pool=None, committee="mean", name=None)
+    assert "`pool`" in caught.value.hint
+
+
+def test_a_reports_cost_is_of_its_set_and_when_it_is_made_of_the_test_split_too(session, monkeypatch):
+    made = distill_set(session, RECIPE).artifact
+    costs = []
+    right = Work.context
+
+    def context(self, cost, purpose):
+        costs.append(cost)
+        return right(self, cost, purpose)
+
+    monkeypatch.setattr(Work, "context", context)
+    foreseen = report_job(session, made.ref, {}).cost()
+    evaluate_set(session, made.ref, {})
+    passes = 2 * 1 * 2 * 10 * 6  # of the set and of random images: networks, epochs, images, operations
+    adds = size_of(RECIPE.model, (1, 8, 8), 10).multiply_adds
+    assert (foreseen.images, foreseen.flops, foreseen.disk_bytes) == (10, passes * adds, 1 << 20)
+    assert costs[0].flops == (passes + 2 * 359 * 2) * adds
+
+
 FRESH = """
 import pickle, sys
 from apmctl_core.artifacts import Store
 from apmctl_core.jobs import Session
 from apmctl_core.machine.runtime import resolve
-
 from pathlib import Path
 session = Session(store=Store(Path(sys.argv[1])), runtime=resolve("cpu", compile=False))
 for job in pickle.loads(sys.stdin.buffer.read()):

@@ -66,3 +66,38 @@ def test_odd_values_in_a_file_are_config_errors(toml):
         resolve("digits", toml=toml)
     with pytest.raises(ConfigError):
         resolve(None, toml=toml)
+
+
+def test_a_preset_goes_to_another_data_set_without_its_image_rate():
+    own, origin = resolve("cifar10", preset_name="cifar10-ipc50")
+    assert (own, origin) == (preset("cifar10-ipc50"), "preset cifar10-ipc50")
+    moved, origin = resolve("digits", preset_name="cifar10-ipc50")
+    assert origin == "preset cifar10-ipc50 on digits"
+    assert (moved.data.dataset, moved.distill.image_lr) == ("digits", None)
+    assert moved.teachers == own.teachers
+    assert complete(moved, (1, 8, 8), 10).distill.image_lr is not None
+
+
+def test_a_preset_that_is_named_stands_over_the_files():
+    recipe, origin = resolve(None, preset_name="digits-ipc1", toml={"preset": "cifar10-ipc1"})
+    assert (recipe, origin) == (preset("digits-ipc1"), "preset digits-ipc1")
+
+
+def test_a_file_may_name_the_data_set():
+    recipe, origin = resolve(None, toml={"data": {"dataset": "digits"}, "distill": {"ipc": 1}})
+    assert recipe.data.dataset == "digits"
+    assert resolve("digits", flags={"distill": {"ipc": 1}}) == (recipe, origin)
+    with pytest.raises(ConfigError, match=r"\[data\] must be a table"):
+        resolve(None, toml={"data": "digits"})
+
+
+@pytest.mark.parametrize(("batch", "kept"), [(0, 0), (19, 19), (20, 0), (21, 0)])
+def test_a_batch_of_all_images_is_all_images_however_many(batch, kept):
+    recipe, _ = resolve("digits", flags={"distill": {"ipc": 2, "batch": batch}})
+    assert complete(recipe, (1, 8, 8), 10).distill.batch == kept
+
+
+def test_settings_that_leave_b_as_it_is_leave_the_image_rate():
+    recipe, _ = resolve("digits", preset_name="digits-ipc1", flags={"distill": {"rounds": 3, "batch": 10}})
+    assert recipe.distill.image_lr == preset("digits-ipc1").distill.image_lr
+    assert recipe.distill.rounds == 3

@@ -44,6 +44,29 @@ def test_gradient_equals_the_plain_one_for_every_segment(objective, segment, aug
     torch.testing.assert_close(gradient, expected, atol=1e-7, rtol=1e-6)
 
 
+def test_images_that_pad_a_segment_for_compiled_code_add_nothing(monkeypatch):
+    monkeypatch.setattr("torch.compile", lambda function, **options: function)
+    u, y = torch.randn(COUNT, *SHAPE, dtype=torch.float64), torch.arange(COUNT) % CLASSES
+    teacher, *students = networks(3)
+    matcher = Matcher(build(MODEL, SHAPE, CLASSES).double(), "linear", 0.3, context(compile=True))
+    weights = [s.state_dict() for s in students]
+    gradient, _ = matcher.gradient(u, y, teacher.state_dict(), weights, Segment(limit=4))
+    expected = plain_gradient(u, y, teacher, students, "linear", 0.3)
+    torch.testing.assert_close(gradient, expected, atol=1e-7, rtol=1e-6)
+
+
+@pytest.mark.parametrize("segment", [0, 3])
+def test_what_is_matched_is_summed_over_checkpoints_and_averaged_over_images(segment):
+    u = torch.randn(COUNT, *SHAPE, dtype=torch.float64)
+    teacher, *students = networks(3)
+    matcher = Matcher(build(MODEL, SHAPE, CLASSES).double(), "linear", 5.0, context())
+    weights = [s.state_dict() for s in students]
+    y = torch.arange(COUNT) % CLASSES
+    _, matched = matcher.gradient(u, y, teacher.state_dict(), weights, Segment(limit=segment))
+    expected = -sum((teacher(u) - student(u)).abs().mean() for student in students)
+    assert matched.item() == pytest.approx(expected.item())
+
+
 def test_gradient_of_an_image_does_not_depend_on_the_others():
     rng = torch.Generator().manual_seed(2)
     u = torch.randn(6, *SHAPE, generator=rng)

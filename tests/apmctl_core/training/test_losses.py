@@ -31,6 +31,12 @@ def test_gradient_of_the_regulariser_is_right_in_double():
     assert torch.autograd.gradcheck(lambda t: losses.cross_entropy(t, labels), (teacher,))
 
 
+def test_the_regulariser_is_of_each_image_on_its_own():
+    logits, labels = torch.tensor([[0.0, 0.0], [2.0, 1.0], [-3.0, 4.0]]), torch.tensor([0, 0, 1])
+    expected = [math.log(2), math.log(1 + math.exp(-1)), math.log(1 + math.exp(-7))]
+    assert losses.cross_entropy(logits, labels).tolist() == pytest.approx(expected, abs=1e-6)
+
+
 def test_linear_objective_is_minus_d_and_log_objective_minus_its_log():
     teacher, student = torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0, 0.0]])
     assert losses.adversarial(teacher, student, "linear").item() == pytest.approx(-2.0)

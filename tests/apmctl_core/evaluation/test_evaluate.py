@@ -1,0 +1,186 @@
+"""What networks of an evaluation are trained on, what is told of them, and what they cost."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from apmctl_core.config import EvalConfig, ModelConfig
+from apmctl_core.errors import Interrupted, NumericsError
+from apmctl_core.evaluation import evaluate as evaluation
+from apmctl_core.evaluation.evaluate import evaluate
+from apmctl_core.events import Progress
+from apmctl_core.models import NetworkSize, size_of
+from apmctl_core.training.context import Context
+from apmctl_core.training.loop import Trainer
+from apmctl_core.values import Baseline, DistilledSet, Task
+from tests.helpers import MODEL, Operations, context, standard, toy_dataset
+
+DATA = toy_dataset()
+CONFIG = EvalConfig(epochs=2, lr=0.05, batch=4, repeats=2)
+WIDER = ModelConfig(arch="convnet1", width=16)
+
+
+def distilled(draws=2):
+    """Two images a class; those of the baseline are the first and the last of each class, in turn."""
+    rng = torch.Generator().manual_seed(0)
+    index = torch.tensor([[0, 1, 20, 21, 40, 41], [19, 18, 39, 38, 59, 58]])[:draws]
+    return DistilledSet(
+        images=torch.randn(6, 3, 8, 8, generator=rng),
+        logits=torch.randn(6, 3, generator=rng),
+        labels=torch.tensor([0, 0, 1, 1, 2, 2]),
+        stage=torch.zeros(6, dtype=torch.int64),
+        classes=DATA.classes,
+        preprocessing=standard(),
+        baseline=Baseline(index_DM=index, logits_DMK=torch.randn(draws, 6, 3, generator=rng)) if draws else None,
+    )
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The images and targets that each network is trained on."""
+    sources = []
+    right = Trainer.fit
+
+    def fit(self, initial, source, *more, **options):
+        sources.append(source)
+        right(self, initial, source, *more, **options)
+
+    monkeypatch.setattr(Trainer, "fit", fit)
+    return sources
+
+
+@pytest.mark.parametrize("labels", ["soft", "hard"])
+def test_networks_learn_the_set_and_then_each_draw_of_real_images_under_the_same_labels(trained, labels):
+    s = distilled()
+    evaluate(s, DATA, [MODEL], dataclasses.replace(CONFIG, labels=(labels,), repeats=3), context())
+    real = standard().forward(torch.from_numpy(DATA.train.images))
+    for source in trained[:3]:
+        assert torch.equal(source.images, s.images)
+        assert torch.equal(source.targets, s.logits if labels == "soft" else s.labels)
+    for repeat, source in enumerate(trained[3:]):
+        index = s.baseline.index_DM[repeat % 2]
+        assert torch.equal(source.images, real[index])
+        targets = s.baseline.logits_DMK[repeat % 2] if labels == "soft" else torch.from_numpy(DATA.train.labels)[index]
+        assert torch.equal(source.targets, targets)
+    assert len(trained) == 6
+
+
+@pytest.mark.parametrize("draws", [0, 2])
+def test_progress_counts_the_networks_of_all_rows(draws):
+    events = []
+    models = [MODEL, WIDER]
+    rows = evaluate(distilled(draws), DATA, models, CONFIG, context(emit=events.append))
+    total = 2 * 2 * CONFIG.repeats * (2 if draws else 1)
+    assert [(e.done, e.total, e.stage, e.unit) for e in events if isinstance(e, Progress)] == [
+        (done, total, "evaluate", "network") for done in range(1, total + 1)
+    ]
+    told = [e.metrics["accuracy"] for e in events]
+    assert told == [value for row in rows for value in (*row.accuracies, *row.random_accuracies)]
+    assert [(row.arch, row.labels) for row in rows] == [(m.arch, labels) for m in models for labels in CONFIG.labels]
+
+
+def test_every_network_has_draws_of_its_own():
+    """One seed gives the same networks again; no two of a report begin alike."""
+    initial = []
+    right = Trainer.fit
+
+    def fit(self, weights, *more, **options):
+        initial.append(weights["classifier.weight"].clone())
+        right(self, weights, *more, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "fit", fit)
+        first = evaluate(distilled(), DATA, [MODEL], CONFIG, context())
+        assert evaluate(distilled(), DATA, [MODEL], CONFIG, context()) == first
+    assert all(torch.equal(a, b) for a, b in zip(initial[:8], initial[8:], strict=True))
+    assert len({tuple(weights.flatten().tolist()) for weights in initial}) == 8
+
+
+def test_a_row_says_how_it_was_measured():
+    config = dataclasses.replace(CONFIG, labels=("hard",))
+    (row,) = evaluate(distilled(), DATA, [WIDER], config, context())
+    said = row.protocol
+    assert (said["name"], said["networks"], said["width"], said["epochs"]) == ("apm", 2, 16, 2)
+    assert (said["images"], said["random_draws"], said["test_images"]) == (6, 2, 30)
+    assert (said["precision"], said["selection"], said["loss"]) == ("fp32", "last epoch", "cross-entropy")
+    assert row.scores == {"gain": row.accuracy_mean - row.random_accuracy_mean}
+
+
+def test_without_random_images_a_row_has_no_gain_and_no_draws():
+    row = evaluate(distilled(0), DATA, [MODEL], CONFIG, context())[0]
+    assert (row.scores, row.random_accuracies, row.protocol["random_draws"]) == ({}, (), 0)
+
+
+def test_a_training_that_diverges_is_named():
+    config = dataclasses.replace(CONFIG, lr=1e30, epochs=4)
+    with pytest.raises(NumericsError, match=r"training of convnet2/8/soft, distilled, network 0 diverged") as caught:
+        evaluate(distilled(), DATA, [MODEL], config, context())
+    assert "`evaluate.lr`" in caught.value.hint
+
+
+class Kept:
+    """A keeper that an interruption follows after `left` networks."""
+
+    def __init__(self, left=99):
+        self.left, self.snapshot = left, None
+
+    def load(self, name):
+        return self.snapshot
+
+    def save(self, name, snapshot):
+        self.snapshot = dataclasses.replace(snapshot, meta={"accuracies": dict(snapshot.meta["accuracies"])})
+        self.left -= 1
+        if self.left == 0:
+            raise Interrupted("stopped", signal=15)
+
+
+def test_accuracies_that_are_kept_are_not_measured_again(trained):
+    kept = Kept(3)
+    with pytest.raises(Interrupted):
+        evaluate(distilled(), DATA, [MODEL], CONFIG, context(keeper=kept))
+    assert len(trained) == 3
+    events = []
+    whole = evaluate(distilled(), DATA, [MODEL], CONFIG, context(keeper=kept, emit=events.append))
+    assert len(trained) == 8
+    assert [event.done for event in events] == [4, 5, 6, 7, 8]
+    assert kept.snapshot.progress == events[-1]
+    assert whole == evaluate(distilled(), DATA, [MODEL], CONFIG, context())
+
+
+def test_memory_is_looked_at_after_the_first_epoch_of_each_network(monkeypatch):
+    """A network that takes too much begins again in shorter segments, while little is lost."""
+    looked = []
+    monkeypatch.setattr(Context, "checkpoint", lambda self, segment: looked.append(segment))
+    evaluate(distilled(0), DATA, [MODEL], dataclasses.replace(CONFIG, labels=("soft",)), context(4))
+    assert [segment.limit for segment in looked] == [4, 4]
+
+
+def test_the_cost_is_about_what_is_counted():
+    """A network's first layer needs no gradient of its images, and is most of so small a network."""
+    task = Task((3, 8, 8), 3, "standard", "fp32", train=60, test=30)
+    longer = dataclasses.replace(CONFIG, epochs=6)
+    counted = []
+    for config in (CONFIG, longer):
+        with Operations() as operations:
+            evaluate(distilled(), DATA, [MODEL], dataclasses.replace(config, labels=("soft",)), context())
+        counted.append(operations.count)
+    said = [evaluation.cost(config, 6, task, [size_of(MODEL, task.shape, 3)]).flops for config in (CONFIG, longer)]
+    assert 0.75 * (said[1] - said[0]) < counted[1] - counted[0] < said[1] - said[0]
+    tests = 1.5 * said[0] - 0.5 * said[1]  # what does not grow with the epochs
+    assert tests == pytest.approx(1.5 * counted[0] - 0.5 * counted[1], rel=0.01)
+
+
+def test_the_heaviest_network_bounds_the_machine():
+    task = Task((3, 8, 8), 3, "standard", "fp32", train=60, test=30)
+    small, large = (size_of(model, task.shape, 3) for model in (WIDER, ModelConfig(arch="convnet2", width=64)))
+    both, alone = evaluation.cost(CONFIG, 6, task, [small, large]), evaluation.cost(CONFIG, 6, task, [large])
+    assert (both.flops, both.step_flops, both.fixed_bytes) == (alone.flops, alone.step_flops, alone.fixed_bytes)
+    assert both.image_bytes == max(size.cost(task, passes=0, step=0).image_bytes for size in (small, large))
+    assert both.images == CONFIG.batch
+    assert evaluation.cost(dataclasses.replace(CONFIG, batch=100), 6, task, [small]).images == 6
+    sets = 2 * 6 * task.image_bytes  # the set's images, and the random ones
+    assert both.fixed_bytes == sets + large.cost(task, passes=0, step=0).fixed_bytes
+    bound = NetworkSize(multiply_adds=1.0, activations=1.0, weights=1, depends_on_batch=True)
+    assert evaluation.cost(CONFIG, 6, task, [bound, large]).whole == CONFIG.batch
+    assert both.whole == 1
