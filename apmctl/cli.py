@@ -15,7 +15,7 @@ import typer
 
 from apmctl import errors
 from apmctl.commands.about import doctor, presets
-from apmctl.commands.artifacts import list_, remove, show, verify
+from apmctl.commands.artifacts import gc, list_, remove, show, verify
 from apmctl.commands.hub import pull, push
 from apmctl.commands.make import distill, evaluate, relabel, teachers
 from apmctl.output import Sink
@@ -41,7 +41,7 @@ def start(
 
 _PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Make and evaluate": {"teachers": teachers, "distill": distill, "relabel": relabel, "eval": evaluate},
-    "Manage artifacts": {"list": list_, "show": show, "verify": verify, "rm": remove},
+    "Manage artifacts": {"list": list_, "show": show, "verify": verify, "rm": remove, "gc": gc},
     "Share": {"push": push, "pull": pull},
     "About": {"presets": presets, "doctor": doctor},
 }

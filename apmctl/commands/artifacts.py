@@ -256,3 +256,25 @@ def remove(refs: list[str], store: Store, out: Sink) -> None:
     for target in targets:
         store.remove(target)
     out.result(Removed(removed=[target.ref for target in targets]))
+
+
+class Swept(Document):
+    """What killed commands had left in the store, by path."""
+
+    command: str = "gc"
+    removed: Sequence[str]
+
+    def brief(self) -> str:
+        return "\n".join(self.removed)
+
+    def blocks(self) -> Iterator[Block]:
+        yield from (f"removed {path}" for path in self.removed or ["nothing"])
+
+
+@takes(STORE, OUTPUT)
+def gc(store: Store, out: Sink) -> None:
+    """Remove what killed removals, pushes and pulls left in the store; running ones keep theirs."""
+    from apmctl_core.hub import staging
+
+    left = [*store.sweep(), *staging.sweep(store)]
+    out.result(Swept(removed=sorted(str(path.relative_to(store.root)) for path in left)))

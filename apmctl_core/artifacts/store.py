@@ -149,11 +149,17 @@ class Store:
         running = owner is not None and owner.alive
         return Run(**vars(entry), progress=states.progress(entry.path), running=running)
 
-    def _sweep(self, kind: str) -> None:
+    def sweep(self) -> list_[Path]:
+        """Finish all removals that were killed; returns the folders."""
+        return [path for kind in KINDS for path in self._sweep(kind)]
+
+    def _sweep(self, kind: str) -> list_[Path]:
         """Finish removals that were killed; another process may do the same at the same time."""
-        for trash in self._folder(kind).glob(f"*/.*{TRASH}"):
+        left = list_(self._folder(kind).glob(f"*/.*{TRASH}"))
+        for trash in left:
             files.remove_tree(trash)
             files.remove_empty(trash.parent)
+        return left
 
 
 # --- what a user may call an artifact: a name, `name@id`, a unique prefix of an id, or a path

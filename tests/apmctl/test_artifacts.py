@@ -171,6 +171,21 @@ def test_rm_takes_the_same_artifact_twice_as_once(cli: Cli, report: Artifact) ->
     assert cli("rm", report.ref, report.id, "--quiet").out == f"{report.ref}\n"
 
 
+def test_gc_removes_what_killed_commands_left_and_nothing_else(cli: Cli, root: Path, report: Artifact) -> None:
+    trash, staged = report.path.parent / f".{report.id}.trash", root / "cache/hub/push/owner--name/0a1b"
+    for folder in (trash, staged):
+        folder.mkdir(parents=True)
+        (folder / "set.parquet").touch()
+    kept = begin_run(root, "other")
+    paths = [str(trash.relative_to(root)), "cache/hub/push/owner--name"]
+    assert cli("gc", "--json").document == {"command": "gc", "removed": sorted(paths)}
+    assert not trash.exists()
+    assert not staged.exists()
+    assert cli("gc").out == "removed nothing\n"
+    assert [run["id"] for run in cli("list", "--json").document["runs"]] == [kept]
+    assert report.path.is_dir()
+
+
 def test_strings_from_an_artifact_cannot_control_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     # The engine refuses such artifacts when it reads them; the shell does not rely on that.
     evil = "a\x1b[2J\x9b\u202e\n"

@@ -186,6 +186,17 @@ def test_images_that_leave_the_range_of_the_data_are_warned_of_once(settings, se
     assert not [event for event in quiet if isinstance(event, Note)]
 
 
+def test_alpha_is_to_blame_where_it_outweighs_the_checkpoints_alone():
+    settings = [
+        METHODS["apm"](toy_dataset(), toy_pool(), c, context()).brake
+        for c in (
+            dataclasses.replace(CONFIG, alpha=CONFIG.checkpoints),
+            dataclasses.replace(CONFIG, alpha=CONFIG.checkpoints + 0.1),
+        )
+    ]
+    assert settings == ["distill.image_lr", "distill.alpha"]
+
+
 def test_the_hint_for_an_alpha_that_diverges_names_alpha():
     with pytest.raises(NumericsError) as caught:
         run(dataclasses.replace(CONFIG, alpha=1e38, rounds=30))
