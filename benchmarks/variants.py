@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import tempfile
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -111,6 +112,19 @@ def line(name: str, labels: str, rows: list[dict[str, Any]]) -> tuple[str, ...]:
     return (name, labels, interval(own), interval(random), interval(gains), seeds, f"{rows[0]['seconds']:.0f}")
 
 
+def run(args: Namespace, store: Store) -> list[tuple[str, str, dict[str, Any]]]:
+    """The rows of all variants and seeds, with the variant's name and the kind of labels."""
+    kind = HeldOut if args.held_out else Session
+    session = kind(store=store, runtime=resolve(args.device, not args.no_compile), data_path=args.data)
+    lines = []
+    for seed, (name, settings) in itertools.product(range(args.seeds), variants(args).items()):
+        recipe = replace(recipe_of(None, preset_name=args.preset, flags=settings)[0], seed=seed)
+        for row in measure(args, session, recipe):
+            lines.append((name, row["labels"], row))
+            print(f"seed {seed}, {name}, {row['labels']}: {interval([row['accuracy_mean']])}", flush=True)
+    return lines
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__)
     parser.add_argument("--preset", default="cifar10-laptop-ipc10", help="settings to start from [%(default)s]")
@@ -120,18 +134,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--pool", help="pool of teachers to use for all [one is trained]")
     parser.add_argument("--held-out", action="store_true", help="test on a held-out fifth of the training split")
     parser.add_argument("--data", type=Path, help="folder of the data set [from the Hub]")
-    parser.add_argument("--store", type=Path, required=True, help="store to use; a killed run goes on in it")
+    parser.add_argument("--store", type=Path, help="store to keep, so that a killed run goes on [it is removed]")
     parser.add_argument("--no-compile", action="store_true", help="without torch.compile")
     args = parse(parser, argv, {"preset": "digits-ipc1", "seeds": 2, "no_compile": True})
-    kind = HeldOut if args.held_out else Session
-    runtime = resolve(args.device, not args.no_compile)
-    session = kind(store=Store(args.store), runtime=runtime, data_path=args.data)
-    lines = []
-    for seed, (name, settings) in itertools.product(range(args.seeds), variants(args).items()):
-        recipe = replace(recipe_of(None, preset_name=args.preset, flags=settings)[0], seed=seed)
-        for row in measure(args, session, recipe):
-            lines.append((name, row["labels"], row))
-            print(f"seed {seed}, {name}, {row['labels']}: {interval([row['accuracy_mean']])}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        lines = run(args, Store(args.store or Path(folder)))
     keys = dict.fromkeys((name, labels) for name, labels, _ in lines)
     table = [line(*key, [row for name, labels, row in lines if (name, labels) == key]) for key in keys]
     split = "a held-out fifth of the training split" if args.held_out else "the test split (it decides nothing)"

@@ -141,7 +141,7 @@ def _settled(session: Session, recipe: Recipe, dataset: Dataset | None) -> tuple
         channels, height, width = spec.shape
         shape = (channels, side or height, side or width)
         num_classes, train, test = spec.num_classes, spec.train, spec.test
-    recipe = settle(recipe, shape, num_classes, session.runtime)
+    recipe = settle(recipe, shape, num_classes, session.runtime, dataset)
     return recipe, Task(shape, num_classes, recipe.data.preprocessing, recipe.precision, train, test)
 
 

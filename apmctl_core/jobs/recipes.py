@@ -10,6 +10,7 @@ from typing import Any
 from apmctl_core import data as datasets
 from apmctl_core.artifacts import Artifact
 from apmctl_core.config import Recipe, from_dict
+from apmctl_core.data import Dataset
 from apmctl_core.errors import ArtifactError, ConfigError, MismatchError
 from apmctl_core.evaluation.protocols import PROTOCOLS
 from apmctl_core.jobs.settings import complete
@@ -21,9 +22,9 @@ from apmctl_core.models.registry import Shape
 from apmctl_core.storage.files import DAMAGED_HINT
 
 
-def settle(recipe: Recipe, shape: Shape, num_classes: int, runtime: Runtime) -> Recipe:
+def settle(recipe: Recipe, shape: Shape, num_classes: int, runtime: Runtime, dataset: Dataset | None = None) -> Recipe:
     """A recipe with depth, image rate, precision and the data set's name decided. Raises ConfigError."""
-    recipe = complete(recipe, shape, num_classes)
+    recipe = complete(recipe, shape, num_classes, dataset)
     METHODS[recipe.distill.method]  # raises for one that is configured but not there
     _networks(recipe, shape, num_classes)  # an evaluation comes last, its mistakes must not
     size = size_of(recipe.model, shape, num_classes)

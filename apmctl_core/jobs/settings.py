@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from apmctl_core.config import Recipe, from_dict
-from apmctl_core.config.presets import nearest, preset, recipe_for
+from apmctl_core.config.presets import image_step, preset, recipe_for
+from apmctl_core.data import Dataset
+from apmctl_core.data.preprocessing import variance
 from apmctl_core.data.source import KNOWN
 from apmctl_core.errors import ConfigError
 from apmctl_core.models.convnet import deepest
@@ -55,7 +57,11 @@ def _layered(base: Recipe, values: dict[str, Any]) -> Recipe:
     """`values` over a recipe; where they change B and say nothing of the images' rate, it keeps its step an image."""
     recipe = from_dict(Recipe, values, base)
     rate = base.distill.image_lr
-    if rate is None or "image_lr" in values.get("distill", {}) or recipe.data.dataset not in KNOWN:
+    if rate is None or "image_lr" in values.get("distill", {}):
+        return recipe
+    if recipe.data.preprocessing != base.data.preprocessing:  # another space, another scale
+        return replace(recipe, distill=replace(recipe.distill, image_lr=None))
+    if recipe.data.dataset not in KNOWN:
         return recipe
     classes = KNOWN[recipe.data.dataset].num_classes
     before, after = (config.drawn(classes) for config in (base.distill, recipe.distill))
@@ -69,10 +75,10 @@ def _moved(base: Recipe, dataset: str) -> Recipe:
     return replace(base, data=replace(base.data, dataset=dataset), distill=replace(base.distill, image_lr=None))
 
 
-def complete(recipe: Recipe, shape: tuple[int, int, int], num_classes: int) -> Recipe:
+def complete(recipe: Recipe, shape: tuple[int, int, int], num_classes: int, dataset: Dataset | None = None) -> Recipe:
     """The recipe with nothing left open: the depth of the network by the image size, the image rate by B.
 
-    The step per image comes from the nearest published row of the data set (METHOD: the step per image is lr / B).
+    The step per image is lr / B (METHOD); where no published row has it, it is taken from the data at hand.
     """
     model, distill = recipe.model, recipe.distill
     if model.arch == "auto":
@@ -80,6 +86,6 @@ def complete(recipe: Recipe, shape: tuple[int, int, int], num_classes: int) -> R
     if distill.batch >= distill.ipc * num_classes:
         distill = replace(distill, batch=0)  # all images, however many were asked for
     if distill.image_lr is None:
-        step = nearest(recipe.data.dataset, distill.ipc).step
+        step = image_step(recipe, lambda: variance(dataset, recipe.data.preprocessing))
         distill = replace(distill, image_lr=round(step * distill.drawn(num_classes), 12))
     return replace(recipe, model=model, distill=distill)

@@ -1,5 +1,6 @@
 """Every benchmark runs in small and writes its page, so that none rots between the runs that count."""
 
+import argparse
 import re
 
 import accuracy
@@ -7,10 +8,14 @@ import cycle
 import gpu
 import large
 import memory
+import numpy as np
 import plain
 import pytest
 import startup
 import step
+import variants
+
+from tests.helpers import toy_dataset
 
 SCRIPTS = {
     "plain": (plain, ["as it is", "objective log"]),
@@ -20,6 +25,7 @@ SCRIPTS = {
     "large": (large, ["set initialised", "GB beyond"]),
     "startup": (startup, ["show", "distill, reused"]),
     "accuracy": (accuracy, ["fp32, eager", "two standard errors"]),
+    "variants": (variants, ["the test split (it decides nothing)", "random images", "Student's t"]),
 }
 
 
@@ -38,6 +44,25 @@ def test_a_script_runs_in_small_and_writes_a_page_that_says_what_was_measured_wh
         assert said in text
     assert not re.search(r"\bnan\b|\binf\b|None", text)
     assert all(picture.name in text for picture in tmp_path.glob("*.svg"))
+
+
+def test_what_is_chosen_is_chosen_on_images_that_nothing_was_trained_on():
+    whole = toy_dataset(per_class=20, classes=3)
+    part = variants.held_out(whole)
+    assert (len(part.train), len(part.test)) == (48, 12)
+    assert np.bincount(part.test.labels).tolist() == [4, 4, 4]
+    images = [{image.tobytes() for image in split.images} for split in (part.train, part.test, whole.train, whole.test)]
+    assert not images[0] & images[1]
+    assert images[0] | images[1] == images[2]
+    assert not images[1] & images[3]
+    assert part.fingerprint != whole.fingerprint
+
+
+def test_variants_are_all_combinations_of_what_varies():
+    args = argparse.Namespace(quick=False, set=["distill.ipc=3"], vary=["distill.draw=cycle;round", "seed=1;2"])
+    found = variants.variants(args)
+    assert len(found) == 4
+    assert found["distill.draw=round, seed=2"] == {"distill": {"ipc": 3, "draw": "round"}, "seed": 2}
 
 
 def test_without_a_gpu_the_page_says_that_its_run_is_outstanding(tmp_path):
