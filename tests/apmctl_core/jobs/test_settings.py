@@ -1,9 +1,16 @@
+import dataclasses
+
+import numpy as np
 import pytest
+import torch
 
 from apmctl_core.config import to_dict
 from apmctl_core.config.presets import preset
+from apmctl_core.data import Split
+from apmctl_core.data.preprocessing import fit_zca
 from apmctl_core.errors import ConfigError
 from apmctl_core.jobs.settings import complete, resolve
+from tests.helpers import toy_dataset
 
 CIFAR = (3, 32, 32)
 
@@ -14,6 +21,39 @@ def test_the_image_rate_scales_with_b_outside_the_table():
     assert complete(recipe, CIFAR, 10).distill.image_lr == pytest.approx(100 / 500)
     halved, _ = resolve("cifar10", flags={"distill": {"ipc": 50, "batch": 250}})
     assert complete(halved, CIFAR, 10).distill.image_lr == pytest.approx(0.5)
+
+
+def step(dataset="some/folder", images=None, **data):
+    """The step of an image where nothing is said of it, lr / B."""
+    recipe, _ = resolve(dataset, flags={"data": data, "distill": {"ipc": 2}})
+    d = complete(recipe, CIFAR, 10, images).distill
+    return d.image_lr / d.drawn(10)
+
+
+def test_data_without_a_published_row_takes_the_step_of_its_preprocessing():
+    """What CIFAR-10's row has is for whitened values, whose variance is a sixteenth of that of standardised ones."""
+    assert step() == pytest.approx(20 / 500)  # as Tiny ImageNet
+    assert step("cifar10", preprocessing="standard") == pytest.approx(20 / 500)
+    assert step("cifar10") == pytest.approx(1 / 500)
+    assert step(preprocessing="zca") == pytest.approx(1 / 500)  # the data are not at hand: as natural images
+
+
+@pytest.mark.parametrize("scale", [1, 4])
+def test_the_step_for_whitened_images_follows_their_own_variance(scale):
+    images = toy_dataset(per_class=40, classes=3).train.images
+    faint = (128 + (images.astype(float) - 128) / scale).astype(np.uint8)
+    data = toy_dataset()
+    data = dataclasses.replace(data, train=Split(faint, np.arange(len(faint)) % 3))
+    white = fit_zca(faint).forward(torch.from_numpy(faint))
+    expected = 1 / 500 * float(white.var()) / 0.063
+    assert step(images=data, preprocessing="zca") == pytest.approx(expected, rel=0.1)
+
+
+def test_another_preprocessing_is_another_step():
+    base = ("cifar10", {"distill": {"ipc": 50}})
+    published, _ = resolve(base[0], flags=base[1])
+    other, _ = resolve(base[0], flags={**base[1], "data": {"preprocessing": "standard"}})
+    assert (published.distill.image_lr, other.distill.image_lr) == (1, None)
 
 
 def test_an_image_rate_that_is_given_is_left_alone():
