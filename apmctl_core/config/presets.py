@@ -8,7 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from apmctl_core.config.recipe import ApmConfig, DataConfig, EvalConfig, ModelConfig, Recipe, TeacherConfig, TrainConfig
+from apmctl_core.config.recipe import (
+    ApmConfig,
+    DataConfig,
+    DistillConfig,
+    EvalConfig,
+    ModelConfig,
+    Recipe,
+    TeacherConfig,
+    TrainConfig,
+)
+from apmctl_core.config.schema import from_dict
 from apmctl_core.errors import ConfigError
 
 
@@ -138,11 +148,16 @@ def preset(name: str) -> Recipe:
     return PRESETS[name]
 
 
+# What makes small sets of other data better than the published settings do.
+_OTHER = {"augment_images": True, "committee": "mean", "alpha": None}
+
+
 def recipe_for(dataset: str, ipc: int | None = None) -> tuple[Recipe, str]:
     """The recipe that fits a data set and IPC best, and where it comes from.
 
-    The published row where there is one; else the nearest row of the same data set, else that of CIFAR-10, with the
-    image learning rate left to scale with B.
+    The published row where there is one, else the nearest row of the same data set, with the image learning rate left
+    to scale with B. For data that has none: CIFAR-10's row with what made small sets better (docs/log.md), and with
+    what depends on the data left open.
     """
     exact = f"{dataset}-ipc{ipc}"
     if exact in PRESETS:
@@ -151,7 +166,8 @@ def recipe_for(dataset: str, ipc: int | None = None) -> tuple[Recipe, str]:
         return _digits(ipc or 1), "digits, scaled from preset digits-ipc1"
     row = nearest(dataset, ipc)
     base = _published(row)
+    distill = replace(base.distill, ipc=ipc or row.ipc, image_lr=None)
     if row.dataset != dataset:
         base = replace(base, data=DataConfig(dataset=dataset), model=ModelConfig())
-    distill = replace(base.distill, ipc=ipc or row.ipc, image_lr=None)
+        distill = from_dict(DistillConfig, _OTHER, distill)
     return replace(base, distill=distill), f"scaled from preset {row.dataset}-ipc{row.ipc}"

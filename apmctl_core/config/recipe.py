@@ -6,8 +6,8 @@ What does not decide it (device, segment, compilation, names) lives in `machine.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from msgspec import Meta
 
@@ -97,6 +97,11 @@ class DistillConfig(Config, path="distill"):
         total = self.ipc * num_classes
         return min(self.batch or total, total)
 
+    def settled(self, num_classes: int) -> Self:
+        """The same with what depends on the number of classes decided, the images' learning rate aside."""
+        # All images, however many were asked for.
+        return replace(self, batch=0) if self.batch >= self.ipc * num_classes else self
+
 
 METHODS: dict[str, type[DistillConfig]] = {}
 M = TypeVar("M", bound=DistillConfig)
@@ -131,7 +136,7 @@ class ApmConfig(DistillConfig):
     draw: Annotated[Literal["cycle", "round"], "B images are drawn once for each student, or anew in each round."] = (
         "cycle"
     )
-    alpha: Annotated[Rate, "Weight of the teacher's cross-entropy."] = 0.1
+    alpha: Annotated[Rate | None, "Weight of the teacher's cross-entropy [default: 10 / classes, at least 0.1]."] = 0.1
     objective: Annotated[Literal["linear", "log"], "Discrepancy in the images' loss: d or log d (eq. 4)."] = "linear"
 
     def __post_init__(self) -> None:
@@ -140,6 +145,12 @@ class ApmConfig(DistillConfig):
         if self.checkpoints > epochs:
             message = f"`distill.checkpoints` {self.checkpoints} is more than `distill.student.epochs` {epochs}"
             raise ConfigError(message, "a student has at most one checkpoint per epoch")
+
+    def settled(self, num_classes: int) -> Self:
+        # The discrepancy is a mean over classes: what pulls at one logit grows as they become fewer, and so must what
+        # keeps an image in its class. 1 for the ten classes of the small presets, 0.1, as published, from a hundred on.
+        settled = super().settled(num_classes)
+        return settled if self.alpha is not None else replace(settled, alpha=max(0.1, round(10 / num_classes, 3)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,11 +80,9 @@ def complete(recipe: Recipe, shape: tuple[int, int, int], num_classes: int, data
 
     The step per image is lr / B (METHOD); where no published row has it, it is taken from the data at hand.
     """
-    model, distill = recipe.model, recipe.distill
+    model, distill = recipe.model, recipe.distill.settled(num_classes)
     if model.arch == "auto":
         model = replace(model, arch=deepest(min(shape[1:])))
-    if distill.batch >= distill.ipc * num_classes:
-        distill = replace(distill, batch=0)  # all images, however many were asked for
     if distill.image_lr is None:
         step = image_step(recipe, lambda: variance(dataset, recipe.data.preprocessing))
         distill = replace(distill, image_lr=round(step * distill.drawn(num_classes), 12))

@@ -37,7 +37,8 @@ class Apm(Method):
     def __init__(self, dataset: Dataset, pool: TeacherPool, config: DistillConfig, context: Context) -> None:
         super().__init__(dataset, pool, config, context)
         assert isinstance(config, ApmConfig)
-        self._config = config
+        assert config.alpha is not None  # a settled recipe has one
+        self._config, self._alpha = config, config.alpha
         self._build = functools.partial(build, pool.model, dataset.shape, dataset.num_classes)
         self._trainer = Trainer(self._build(0), Procedure(loss=MATCH_LOGITS), context)
         self._predict = Predictor(self._build(0), context)
@@ -50,7 +51,7 @@ class Apm(Method):
     @property
     def brake(self) -> str:
         # The cross-entropy grows with alpha without end; what it stands against is a sum over checkpoints.
-        return "distill.alpha" if self._config.alpha > self._config.checkpoints else "distill.image_lr"
+        return "distill.alpha" if self._alpha > self._config.checkpoints else "distill.image_lr"
 
     def rounds(self, cycles: int) -> int:
         """Rounds in so many refresh cycles: G in each, fewer in the last."""

@@ -49,6 +49,19 @@ def test_the_step_for_whitened_images_follows_their_own_variance(scale):
     assert step(images=data, preprocessing="zca") == pytest.approx(expected, rel=0.1)
 
 
+def test_fewer_classes_need_a_larger_alpha():
+    recipe, _ = resolve("some/folder", flags={"distill": {"ipc": 1}})
+    assert [complete(recipe, CIFAR, k).distill.alpha for k in (2, 3, 10, 100, 1000)] == [5, 3.333, 1, 0.1, 0.1]
+    given, _ = resolve("some/folder", flags={"distill": {"ipc": 1, "alpha": 0.5}})
+    assert complete(given, CIFAR, 3).distill.alpha == 0.5
+
+
+def test_other_data_take_what_made_small_sets_better_and_published_rows_stay_as_they_are():
+    other, published = (resolve(name, flags={"distill": {"ipc": 50}})[0].distill for name in ("a/folder", "cifar10"))
+    assert (other.augment_images, other.committee) == (True, "mean")
+    assert (published.augment_images, published.committee, published.alpha) == (False, "single", 0.1)
+
+
 def test_another_preprocessing_is_another_step():
     base = ("cifar10", {"distill": {"ipc": 50}})
     published, _ = resolve(base[0], flags=base[1])
