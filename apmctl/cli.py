@@ -64,6 +64,7 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; unforeseen errors keep their traceback."""
+    errors.RUNNING.set(arguments[0] if arguments else "")
     try:
         interrupts.install()
         code = app(args=list(arguments), prog_name="apmctl", standalone_mode=False)

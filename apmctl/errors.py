@@ -7,6 +7,7 @@ backquotes are the flags and commands of this shell. Everything else keeps its t
 from __future__ import annotations
 
 import re
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,9 @@ _RELABEL = {"distill.committee": "--committee"}
 _SETTINGS = "store device compile segment memory_budget name revision tag private license create_pr"
 _FLAGS = {name: "--" + name.replace("_", "-") for name in _SETTINGS.split()}
 _FLAGS |= {"data_path": "--data", "pool": "--teachers"}
-_ACTIONS = "list show verify rm teachers distill relabel eval push pull presets doctor"
+_ACTIONS = "list show verify rm teachers distill relabel eval push pull presets doctor gc"
+
+RUNNING: ContextVar[str] = ContextVar("command", default="")  # whose flags notes name
 
 
 def translate(text: str, command: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TextIO
 import msgspec
 
 from apmctl.blocks import Block, as_text
-from apmctl.errors import Failure, translate
+from apmctl.errors import RUNNING, Failure, translate
 from apmctl.text import clean
 
 
@@ -79,7 +79,7 @@ class Sink:
 
 def labelled(text: str, level: str) -> str:
     """A note or a warning as one line, in which settings and actions that the engine names are flags and commands."""
-    return f"{'note' if level == 'info' else level}: {translate(text, '')}"
+    return f"{'note' if level == 'info' else level}: {translate(text, RUNNING.get())}"
 
 
 def to_json(document: Any) -> str:

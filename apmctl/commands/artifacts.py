@@ -273,7 +273,10 @@ class Swept(Document):
 
 @takes(STORE, OUTPUT)
 def gc(store: Store, out: Sink) -> None:
-    """Remove what killed removals, pushes and pulls left in the store; running ones keep theirs."""
+    """Remove what killed removals, pushes and pulls left in the store; running ones keep theirs.
+
+    A pull that was interrupted begins anew after it.
+    """
     from apmctl_core.hub import staging
 
     left = [*store.sweep(), *staging.sweep(store)]

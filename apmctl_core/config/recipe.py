@@ -136,7 +136,7 @@ class ApmConfig(DistillConfig):
     draw: Annotated[Literal["cycle", "round"], "B images are drawn once for each student, or anew in each round."] = (
         "cycle"
     )
-    alpha: Annotated[Rate | None, "Weight of the teacher's cross-entropy [default: 10 / classes, at least 0.1]."] = 0.1
+    alpha: Annotated[Rate | None, "Weight of the teacher's cross-entropy [default: preset's, else 10/classes]."] = 0.1
     objective: Annotated[Literal["linear", "log"], "Discrepancy in the images' loss: d or log d (eq. 4)."] = "linear"
 
     def __post_init__(self) -> None:

@@ -30,7 +30,8 @@ KINDS: dict[str, dict[str, Dims]] = {
 }
 EPS = 0.1
 MAX_MATRIX_BYTES = 1 << 30
-_SAMPLE, _NATURAL = 512, 0.063  # images; that of CIFAR-10
+_SAMPLE = 512  # images whose variance is measured
+_NATURAL, _LEAST = 0.063, 1e-3  # variances: that of CIFAR-10, and where images are nearly the same
 _CHUNK = 1024  # rows of a product: 1024 products of numbers in -128..127 add up exactly in float32 (2^24)
 
 
@@ -208,11 +209,13 @@ def variance(dataset: Dataset | None, kind: str) -> float:
     if dataset is None:
         return _NATURAL
     images = dataset.train.images
-    x = images[:: max(1, len(images) // _SAMPLE)][:_SAMPLE].reshape(-1, math.prod(dataset.shape)) / 255
+    # Evenly spread: images of a folder lie in the order of their classes.
+    spread = np.linspace(0, len(images) - 1, min(len(images), _SAMPLE)).astype(np.int64)
+    x = images[spread].reshape(-1, math.prod(dataset.shape)) / 255
     x -= x.mean(axis=0)
     # The eigenvalues of the covariance that are not zero, from the products of images instead of those of pixels.
     s = np.linalg.eigvalsh(x @ x.T / max(1, len(x) - 1)).clip(min=0)
-    return float(f"{(s / (s + EPS)).sum() / x.shape[1]:.1e}")
+    return max(_LEAST, float(f"{(s / (s + EPS)).sum() / x.shape[1]:.1e}"))
 
 
 def _stored(path: Path, dataset: Dataset) -> Preprocessing | None:

@@ -46,15 +46,22 @@ def sweep(store: Store, kept_s: float = 0.0) -> list[Path]:
     What a running process holds stays, and what cannot be removed.
     """
     removed = []
-    for place in (place for way in WAYS for place in files.subfolders(origins.folder(store) / way)):
+    home = origins.folder(store)
+    older = [*home.glob("push-*"), *files.subfolders(home / "downloads")]  # as apmctl 0.1.0 left them, without a lock
+    for place in (*older, *(place for way in WAYS for place in files.subfolders(home / way))):
         with contextlib.suppress(OSError, StoreError):
-            if place.parent.name == "pull" and time.time() - place.stat().st_mtime < kept_s:
+            if place.parent.name != "push" and time.time() - _touched(place) < kept_s:
                 continue
             with locks.hold(store.locks, _lock(place), place.name, wait=False):
                 files.remove_tree(place)
                 files.remove_empty(place.parent)
             removed.append(place)
     return removed
+
+
+def _touched(place: Path) -> float:
+    """When something in a folder last changed."""
+    return max(path.lstat().st_mtime for path in (place, *place.rglob("*")))
 
 
 def _lock(place: Path) -> str:

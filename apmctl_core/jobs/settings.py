@@ -39,7 +39,8 @@ def resolve(
         base, origin = recipe_for(dataset, ipc)
     else:
         raise ConfigError("no data set is named", "name one, e.g. digits, or a preset")
-    return _layered(_layered(base, toml), flags), origin
+    recipe = _layered(base, toml)
+    return _layered(recipe, flags, pinned="image_lr" in toml.get("distill", {})), origin
 
 
 def _with_dataset(toml: dict[str, Any], dataset: str | None) -> tuple[dict[str, Any], str | None]:
@@ -53,13 +54,16 @@ def _with_dataset(toml: dict[str, Any], dataset: str | None) -> tuple[dict[str, 
     return {**toml, "data": {**data, "dataset": dataset}}, dataset
 
 
-def _layered(base: Recipe, values: dict[str, Any]) -> Recipe:
-    """`values` over a recipe; where they change B and say nothing of the images' rate, it keeps its step an image."""
+def _layered(base: Recipe, values: dict[str, Any], *, pinned: bool = False) -> Recipe:
+    """`values` over a recipe; where they change B and say nothing of the images' rate, it keeps its step an image.
+
+    Where they change the preprocessing the step is left open, unless the user has `pinned` it.
+    """
     recipe = from_dict(Recipe, values, base)
     rate = base.distill.image_lr
     if rate is None or "image_lr" in values.get("distill", {}):
         return recipe
-    if recipe.data.preprocessing != base.data.preprocessing:  # another space, another scale
+    if recipe.data.preprocessing != base.data.preprocessing and not pinned:  # another space, another scale
         return replace(recipe, distill=replace(recipe.distill, image_lr=None))
     if recipe.data.dataset not in KNOWN:
         return recipe

@@ -51,7 +51,7 @@ class Apm(Method):
     @property
     def brake(self) -> str:
         # The cross-entropy grows with alpha without end; what it stands against is a sum over checkpoints.
-        return "distill.alpha" if self._alpha > self._config.checkpoints else "distill.image_lr"
+        return "`distill.alpha` or `distill.image_lr`" if self._alpha > self._config.checkpoints else super().brake
 
     def rounds(self, cycles: int) -> int:
         """Rounds in so many refresh cycles: G in each, fewer in the last."""
@@ -160,9 +160,11 @@ class Apm(Method):
         broken = (~torch.isfinite(u).flatten(1).all(1)).nonzero().flatten()
         if len(broken) == 0 and all(math.isfinite(value) for value in metrics.values()):
             return
-        where = f", segment {int(broken[0]) // segment.length(len(u))}" if len(broken) else ""
-        rate = self.brake if math.isfinite(metrics["student_loss"]) else "distill.student.lr"
+        # Where each round draws its own images, they are in no one segment.
+        told = len(broken) and self._config.draw == "cycle"
+        where = f", segment {int(broken[0]) // segment.length(len(u))}" if told else ""
+        rate = self.brake if math.isfinite(metrics["student_loss"]) else "`distill.student.lr`"
         raise NumericsError(
             f"a loss or an image stopped being finite in round {first}{where}",
-            f"try a lower `{rate}`, or `precision` fp32; the state before this round is kept",
+            f"try a lower {rate}, or `precision` fp32; the state before this round is kept",
         )

@@ -85,8 +85,8 @@ class Method(ABC):
 
     @property
     def brake(self) -> str:
-        """The setting to lower where the images go astray."""
-        return "distill.image_lr"
+        """What to lower where the images go astray: settings in backquotes."""
+        return "`distill.image_lr`"
 
     @abstractmethod
     def rounds(self, cycles: int) -> int:

@@ -53,7 +53,7 @@ class _Watch:
     def __init__(self, method: Method) -> None:
         rng = method.context.stream.at("range").generator()
         real = random_real_images(method.dataset, 1, method.pool.preprocessing, rng)
-        self._method, self._reach, self._warned = method, float(real.abs().max()), False
+        self._method, self._reach, self._warned = method, max(1.0, float(real.abs().max())), False
 
     def see(self, update: Update) -> None:
         largest = float(update.images.abs().max())
@@ -61,7 +61,7 @@ class _Watch:
             return
         self._warned = True
         text = f"images left the range of the data: values up to {largest:,.0f}, where real ones reach"
-        text = f"{text} {self._reach:.1f}; try a lower `{self._method.brake}`"
+        text = f"{text} {self._reach:.1f}; try a lower {self._method.brake}"
         self._method.context.emit(Note(text=text, level="warning"))
 
 

@@ -168,7 +168,7 @@ def test_what_stands_in_backquotes_is_told_in_the_words_of_distill(text: str, to
 
 
 def test_every_action_is_a_command() -> None:
-    actions = "list show verify rm teachers distill relabel eval push pull presets doctor"
+    actions = "list show verify rm teachers distill relabel eval push pull presets doctor gc"
     for action in actions.split():
         assert action in {command.name for command in app.registered_commands}
         assert shell.translate(f"`{action}` it", "eval") == f"`apmctl {action}` it"

@@ -117,7 +117,8 @@ def place(store: Store, way: str, repo: str, age_s: float = 0.0) -> Path:
     folder = store.cache / "hub" / way / repo.replace("/", "--")
     (folder / "key").mkdir(parents=True)
     (folder / "key" / "file").write_text("x")
-    os.utime(folder, (time.time() - age_s, time.time() - age_s))
+    for path in (folder / "key" / "file", folder / "key", folder):
+        os.utime(path, (time.time() - age_s, time.time() - age_s))
     return folder
 
 
@@ -178,3 +179,20 @@ def test_one_process_at_a_time_has_a_repository(
     else:
         push(store, put_set(store, "other", salt=4), published)
     assert refused == [way]
+
+
+def test_a_pull_that_still_received_something_is_young(store: Store) -> None:
+    pulled = place(store, "pull", "o/a", DAY_S)
+    os.utime(pulled / "key" / "file")
+    assert sweep(store, 3600.0) == []
+    os.utime(pulled / "key" / "file", (0, 0))
+    assert sweep(store, 3600.0) == [pulled]
+
+
+def test_what_the_first_release_left_is_swept_when_it_is_old(store: Store) -> None:
+    left = [store.cache / "hub" / name for name in ("push-x1y2", "downloads/0a1b")]
+    for folder in left:
+        folder.mkdir(parents=True)
+    assert sweep(store, 3600.0) == []
+    assert sorted(sweep(store)) == sorted(left)
+    assert not any(folder.exists() for folder in left)

@@ -7,7 +7,7 @@ import torch
 from apmctl_core.config import to_dict
 from apmctl_core.config.presets import preset
 from apmctl_core.data import Split
-from apmctl_core.data.preprocessing import fit_zca
+from apmctl_core.data.preprocessing import fit_zca, variance
 from apmctl_core.errors import ConfigError
 from apmctl_core.jobs.settings import complete, resolve
 from tests.helpers import toy_dataset
@@ -47,6 +47,26 @@ def test_the_step_for_whitened_images_follows_their_own_variance(scale):
     white = fit_zca(faint).forward(torch.from_numpy(faint))
     expected = 1 / 500 * float(white.var()) / 0.063
     assert step(images=data, preprocessing="zca") == pytest.approx(expected, rel=0.1)
+
+
+def test_the_variance_is_that_of_all_classes():
+    """Images of a folder lie in the order of their classes: here the first ones are all alike."""
+    noise = np.random.default_rng(0).integers(0, 256, (1000, 3, 8, 8)).astype(np.uint8)
+    noise[:500] = 10
+    data = dataclasses.replace(toy_dataset(), train=Split(noise, np.arange(1000) // 500))
+    other = dataclasses.replace(data, train=Split(noise[::-1].copy(), data.train.labels))
+    assert variance(data, "zca") == pytest.approx(variance(other, "zca"), rel=0.05)
+
+
+def test_images_that_are_all_alike_have_a_step_that_is_not_zero():
+    plain = Split(np.full((24, 3, 8, 8), 99, np.uint8), np.arange(24) % 3)
+    assert step(images=dataclasses.replace(toy_dataset(), train=plain), preprocessing="zca") > 0
+
+
+def test_a_rate_in_a_file_stands_over_another_preprocessing():
+    toml = {"preset": "cifar10-ipc50", "distill": {"image_lr": 7.0}}
+    recipe, _ = resolve(None, toml=toml, flags={"data": {"preprocessing": "standard"}})
+    assert recipe.distill.image_lr == 7.0
 
 
 def test_fewer_classes_need_a_larger_alpha():

@@ -194,7 +194,7 @@ def test_alpha_is_to_blame_where_it_outweighs_the_checkpoints_alone():
             dataclasses.replace(CONFIG, alpha=CONFIG.checkpoints + 0.1),
         )
     ]
-    assert settings == ["distill.image_lr", "distill.alpha"]
+    assert settings == ["`distill.image_lr`", "`distill.alpha` or `distill.image_lr`"]
 
 
 def test_the_hint_for_an_alpha_that_diverges_names_alpha():
