@@ -180,6 +180,21 @@ def test_only_what_may_pass_is_tried_again_and_three_times_at_most(
     assert [note.rpartition("; ")[2] for note in said.notes] == waits
 
 
+def test_what_was_removed_is_pulled_again(
+    hub: LocalHub, published: str, other: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    first = pull(other, parse(published))
+    other.remove(first.artifact)
+    with monkeypatch.context() as patch:
+        patch.setattr(constants, "HF_HUB_OFFLINE", True)
+        fails(4, "is not on this machine", lambda: pull(other, parse(published)))
+    again = pull(other, parse(published, first.commit))
+    assert not again.reused
+    assert again.artifact.id == first.artifact.id
+
+
 def test_offline_mode_is_no_failure_that_is_tried_again(
     hub: LocalHub, published: str, store: Store, other: Store, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
