@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from common import Table, options, parse, report
+from scipy.stats import t as student_t
 
 from apmctl_core.artifacts import Store
 from apmctl_core.config import DataConfig, Recipe
@@ -33,7 +34,6 @@ _QUICK = (
     *("distill.checkpoints=1", "evaluate.epochs=2", 'evaluate.labels=["soft"]'),
 )
 _HELD_OUT = 5  # one in so many
-_T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}  # Student's t by the number of seeds, two-sided 95 per cent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +100,11 @@ def measure(args: Namespace, session: Session, recipe: Recipe) -> list[dict[str,
 
 def interval(values: list[float]) -> str:
     """The mean of the seeds in per cent, with its 95 per cent interval by Student's t."""
-    half = _T95.get(len(values), 1.96) * stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
-    return f"{100 * fmean(values):.2f}" + (f" ± {100 * half:.2f}" if half is not None else "")
+    mean = f"{100 * fmean(values):.2f}"
+    if len(values) < 2:
+        return mean
+    half = student_t.ppf(0.975, len(values) - 1) * stdev(values) / len(values) ** 0.5
+    return f"{mean} ± {100 * half:.2f}"
 
 
 def line(name: str, labels: str, rows: list[dict[str, Any]]) -> tuple[str, ...]:

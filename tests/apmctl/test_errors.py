@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from apmctl import cli, output
 from apmctl import errors as shell
 from apmctl.cli import app
 from apmctl_core import errors as core
@@ -179,6 +180,13 @@ def test_every_session_setting_is_a_flag_of_some_command(cli: Callable[..., Answ
     settings = "store data_path device compile segment memory_budget name pool tag license create_pr"
     for setting in settings.split():
         assert shell.translate(f"`{setting}`", "") in pages
+
+
+def test_a_note_names_the_flags_of_the_command_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = []
+    monkeypatch.setattr(cli, "app", lambda **_: notes.append(output.labelled("lower `distill.student.lr`", "warning")))
+    cli.run(["distill", "digits"])
+    assert notes == ["warning: lower --student-lr"]
 
 
 def test_message_and_hint_of_an_error_are_translated_for_the_command() -> None:

@@ -42,19 +42,12 @@ RECIPE = Recipe(
 )
 
 
+pytestmark = pytest.mark.usefixtures("handlers")
+
+
 @pytest.fixture(autouse=True)
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     save_always(monkeypatch.setattr)
-
-
-@pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    interrupts.install()
-    yield
-    interrupts.restore()
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def session(root: Path, emit: Emit = silent) -> Session:
