@@ -15,9 +15,10 @@ import typer
 
 from apmctl import errors
 from apmctl.commands.about import doctor, presets
-from apmctl.commands.artifacts import gc, list_, remove, show, verify
 from apmctl.commands.hub import pull, push
+from apmctl.commands.look import list_, show, verify
 from apmctl.commands.make import distill, evaluate, relabel, teachers
+from apmctl.commands.removal import gc, remove
 from apmctl.output import Sink
 from apmctl_core import __version__
 from apmctl_core.errors import ConfigError, Interrupted

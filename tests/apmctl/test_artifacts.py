@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from apmctl.blocks import as_text
-from apmctl.commands import artifacts
+from apmctl.commands import look, removal
 from apmctl.output import to_json
 from apmctl_core.artifacts.artifact import Artifact
 
@@ -200,8 +200,8 @@ def test_strings_from_an_artifact_cannot_control_the_terminal(monkeypatch: pytes
         ),
     )
     row = msgspec.structs.replace(ROW, arch=evil, protocol={evil: evil}, scores={f"{evil}[/bold]": 1.0})
-    monkeypatch.setattr(artifacts, "report_rows", lambda _: [row])
-    for result in (artifacts.shown(artifact), artifacts.Listing.by([artifact], []), artifacts.Removed(removed=[evil])):
+    monkeypatch.setattr(look, "report_rows", lambda _: [row])
+    for result in (look.shown(artifact), look.Listing.by([artifact], []), removal.Removed(removed=[evil])):
         for text in (as_text(result.blocks()), to_json(result)):
             assert all(line.isprintable() for line in text.split("\n"))
 

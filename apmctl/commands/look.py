@@ -1,4 +1,4 @@
-"""`apmctl list`, `show`, `verify` and `rm`: the content of the store, and the results of these commands."""
+"""`apmctl list`, `show` and `verify`: the content of the store, and the results of these commands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from apmctl.blocks import Block, Pairs, Table
 from apmctl.options import OUTPUT, REF, STORE
 from apmctl.output import Sink
 from apmctl.results import Document, Identity, accuracies, flat, readings
-from apmctl.signature import argument, option, takes
+from apmctl.signature import option, takes
 from apmctl.text import count, plural, size
 from apmctl_core.errors import ApmError
 
@@ -197,19 +197,6 @@ class Verified(Document):
         yield f"{self.artifact.headline} is sound: {count(self.files, 'file')}, {size(self.bytes)}"
 
 
-class Removed(Document):
-    """The references of what was removed."""
-
-    command: str = "rm"
-    removed: Sequence[str]
-
-    def brief(self) -> str:
-        return "\n".join(self.removed)
-
-    def blocks(self) -> Iterator[Block]:
-        yield from (f"removed {ref}" for ref in self.removed)
-
-
 Kind = StrEnum("Kind", ["pool", "set", "report"])
 _KIND = option(None, "--kind", Kind | None, "Only artifacts of this kind.", metavar="|".join(Kind))
 
@@ -246,38 +233,3 @@ def verify(ref: str, store: Store, out: Sink) -> None:
         artifact = find(store, ref, emit=emit)
         require_sound(artifact, state_shapes, emit=emit)
     out.result(Verified(artifact=Identity.of(artifact), files=len(artifact.manifest.files), bytes=artifact.size))
-
-
-@takes(argument("refs", list[str], "REF...", "Names, name@id, or prefixes of ids."), STORE, OUTPUT)
-def remove(refs: list[str], store: Store, out: Sink) -> None:
-    """Remove artifacts and unfinished runs from the store."""
-    # All references are looked up before anything is removed: a typing error removes nothing.
-    targets = {target.path: target for target in map(store.target, refs)}.values()
-    for target in targets:
-        store.remove(target)
-    out.result(Removed(removed=[target.ref for target in targets]))
-
-
-class Swept(Document):
-    """What killed commands had left in the store, by path."""
-
-    command: str = "gc"
-    removed: Sequence[str]
-
-    def brief(self) -> str:
-        return "\n".join(self.removed)
-
-    def blocks(self) -> Iterator[Block]:
-        yield from (f"removed {path}" for path in self.removed or ["nothing"])
-
-
-@takes(STORE, OUTPUT)
-def gc(store: Store, out: Sink) -> None:
-    """Remove what killed removals, pushes and pulls left in the store; running ones keep theirs.
-
-    A pull that was interrupted begins anew after it.
-    """
-    from apmctl_core.hub import staging
-
-    left = [*store.sweep(), *staging.sweep(store)]
-    out.result(Swept(removed=sorted(str(path.relative_to(store.root)) for path in left)))
