@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from apmctl_core.config import ModelConfig
+from apmctl_core.data import packed
 from apmctl_core.data.preprocessing import Preprocessing
 
 State = Mapping[str, Tensor]
@@ -36,8 +37,7 @@ class Task:
     @property
     def preprocessing_bytes(self) -> int:
         """Bytes of what brings images into the space of the networks, as it is kept."""
-        pixels = math.prod(self.shape)
-        return 4 * (2 * pixels**2 + pixels) if self.preprocessing == "zca" else 0
+        return packed.bytes_of(self.preprocessing, self.shape)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,7 @@ def small(recipe: Recipe) -> Recipe:
 
 def whitening(pixels: int) -> Preprocessing:
     """ZCA that changes nothing but costs what it costs."""
-    tensors = {"mean": torch.zeros(pixels), "matrix": torch.eye(pixels), "inverse": torch.eye(pixels)}
+    tensors = {"mean": torch.zeros(pixels), "matrix": torch.eye(pixels)}
     return Preprocessing("zca", tensors)
 
 

@@ -21,7 +21,7 @@ from common import Table, gigabytes, options, parse, report
 
 from apmctl_core.config import ApmConfig, ModelConfig, TeacherConfig
 from apmctl_core.data import Dataset, cache
-from apmctl_core.data.preprocessing import fit
+from apmctl_core.data.fitting import fit
 from apmctl_core.machine.runtime import resolve
 from apmctl_core.seeding import Stream
 from apmctl_core.stages.distill import distill

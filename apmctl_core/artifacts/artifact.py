@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from apmctl_core.artifacts import manifest as manifests
 from apmctl_core.artifacts.kind import KINDS
 from apmctl_core.artifacts.manifest import Manifest
 from apmctl_core.errors import ApmError, ArtifactError, MismatchError
-from apmctl_core.storage.files import DAMAGED_HINT, is_folder, regular_size
+from apmctl_core.storage.files import DAMAGED_HINT, is_folder, regular_size, require_sha256
+from apmctl_core.storage.tensors import Layout, read
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,14 @@ class Artifact:
 
     def require_sha256(self, name: str, sha256: str) -> None:
         """Raise ArtifactError where the sha256 of a file is not the one that the manifest lists."""
-        if self.manifest.files[name].sha256 != sha256:
-            raise ArtifactError(f"{name} is not the file that was written: its sha256 differs", DAMAGED_HINT)
+        require_sha256(name, self.manifest.files[name].sha256, sha256)
+
+    def tensors(self, name: str, expected: Mapping[str, Layout], *, finite: bool = False) -> dict[str, Tensor]:
+        """The tensors of a file, which must be the bytes that were written, laid out as `expected`.
+
+        Raises ArtifactError, StoreError.
+        """
+        return read(self.file(name), expected, finite=finite, sha256=self.manifest.files[name].sha256)[0]
 
     def require(self, kind: str) -> Manifest:
         """The manifest of this artifact, which must be a `kind`. Raises MismatchError."""

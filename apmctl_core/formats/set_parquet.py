@@ -76,7 +76,7 @@ def _batches(artifact: Artifact) -> Iterator[Any]:
     import pyarrow as pa
 
     path, manifest = artifact.file(FILE), artifact.manifest
-    preprocessing = load_preprocessing(artifact.path, manifest)
+    preprocessing = load_preprocessing(artifact)
     rows = max(1, min(1000, _GROUP_BYTES // (4 * math.prod(manifest.shape))))
     schema = _schema(artifact)
     columns = [tensors.pieces(path, name, rows) for name in ("images", "labels", "logits")]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from apmctl_core.artifacts.artifact import Artifact
-from apmctl_core.artifacts.kinds.pools import teacher_paths
+from apmctl_core.artifacts.kinds.pools import teacher_files
 from apmctl_core.artifacts.kinds.reports import ReportRow, percent
 from apmctl_core.artifacts.kinds.spaces import FILE as SPACE_FILE
 from apmctl_core.errors import ConfigError
@@ -122,7 +122,7 @@ def _pool(artifact: Artifact, repo: str) -> list[str]:
     network = f"{code(model.get('arch', 'network'))}, width {code(model.get('width', '?'))}"
     return [
         f"# {code(manifest.name)}",
-        f"A pool of {len(teacher_paths(artifact))} teachers ({network}) "
+        f"A pool of {len(teacher_files(artifact))} teachers ({network}) "
         f"trained on {code(manifest.data['dataset'])}, for the distillation of data sets with apmctl. "
         f"Id {code(manifest.id)}.",
         *tested,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from apmctl_core.artifacts.kinds.pools import save_pool
-from apmctl_core.data.preprocessing import fit
+from apmctl_core.data.fitting import fit
 from apmctl_core.jobs.job import GENERATIONS, OVERHEAD, Job
 from apmctl_core.jobs.recipes import artifact_name
 from apmctl_core.jobs.work import Product, Work, described

@@ -8,7 +8,7 @@ from typing import Any
 from apmctl_core.config import Recipe, from_dict
 from apmctl_core.config.presets import image_step, preset, recipe_for
 from apmctl_core.data import Dataset
-from apmctl_core.data.preprocessing import variance
+from apmctl_core.data.fitting import variance
 from apmctl_core.data.source import KNOWN
 from apmctl_core.errors import ConfigError
 from apmctl_core.models.convnet import deepest

@@ -196,6 +196,12 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def require_sha256(name: str, wanted: str, found: str) -> None:
+    """Raise ArtifactError where the sha256 of a file is not the one that was listed when it was written."""
+    if found != wanted:
+        raise ArtifactError(f"{name} is not the file that was written: its sha256 differs", DAMAGED_HINT)
+
+
 def remove_tree(path: Path) -> None:
     """Delete a folder with its content, or a file; a missing one is no error. Raises StoreError."""
     with disk_errors(path, "remove"):

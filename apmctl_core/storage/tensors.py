@@ -10,6 +10,7 @@ The layout: 8 bytes with the length n of the header, n bytes of JSON, then the t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from apmctl_core.errors import ArtifactError, NumericsError
-from apmctl_core.storage.files import DAMAGED_HINT, atomic, open_regular
+from apmctl_core.storage.files import DAMAGED_HINT, atomic, open_regular, require_sha256
 from apmctl_core.storage.strict_json import parse_object
 
 if TYPE_CHECKING:
@@ -58,11 +59,15 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Header:
-    """The tensors' dtypes and shapes, the metadata, and in `begins` the offset of each tensor's first byte."""
+    """The tensors' dtypes and shapes, the metadata, and in `begins` the offset of each tensor's first byte.
+
+    `length` is the offset of the first tensor's.
+    """
 
     tensors: dict[str, Layout]
     metadata: dict[str, str]
     begins: dict[str, int] = field(default_factory=dict)
+    length: int = 0
 
 
 def write(
@@ -95,24 +100,31 @@ def write(
 
 
 def read(
-    path: Path, expected: Mapping[str, Layout] | None = None, *, finite: bool = False
+    path: Path, expected: Mapping[str, Layout] | None = None, *, finite: bool = False, sha256: str | None = None
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a file, on the CPU and independent of the file, and its metadata.
 
-    `expected` gives names, dtypes and shapes; `finite` refuses NaN and infinities. Raises ArtifactError, StoreError.
+    `expected` gives names, dtypes and shapes; `finite` refuses NaN and infinities; `sha256` is that of the whole file,
+    taken of the very bytes that are read. Raises ArtifactError, StoreError.
     """
     import torch
 
     header = read_header(path)
     if expected is not None:
         check_layout(header, expected, path)
-    tensors = {}
+    tensors = {
+        name: torch.empty(list(map(int, header.tensors[name].shape)), dtype=_dtype(header.tensors[name]))
+        for name in sorted(header.tensors, key=lambda n: header.begins[n])
+    }
     with open_regular(path) as file:
-        for name, layout in header.tensors.items():
-            tensors[name] = torch.empty(list(map(int, layout.shape)), dtype=_dtype(layout))
-            file.seek(header.begins[name])
-            if file.readinto(raw_bytes(tensors[name])) != tensors[name].nbytes:
+        digest = hashlib.sha256(file.read(header.length))
+        for tensor in tensors.values():  # in the order of the file, which has no gaps
+            if file.readinto(raw_bytes(tensor)) != tensor.nbytes:
                 raise _damaged(path, "it is shorter than its header says")
+            if sha256 is not None:
+                digest.update(raw_bytes(tensor))
+    if sha256 is not None:
+        require_sha256(path.name, sha256, digest.hexdigest())
     if finite:
         check_finite(tensors, str(path))
     return tensors, header.metadata
@@ -198,7 +210,8 @@ def read_header(path: Path) -> Header:
     if position != size - 8 - length:
         raise _damaged(path, "it is not as long as its header says")
     tensors = {name: Layout(entry.dtype, entry.shape) for name, entry in entries.items()}
-    return Header(tensors, metadata, {name: 8 + length + entry.data_offsets[0] for name, entry in entries.items()})
+    begins = {name: 8 + length + entry.data_offsets[0] for name, entry in entries.items()}
+    return Header(tensors, metadata, begins, 8 + length)
 
 
 def check_layout(header: Header, expected: Mapping[str, Layout], path: Path) -> dict[str, int]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import apmctl_core
+from apmctl_core.errors import ArtifactError
 from tests.command import Shell
 from tests.e2e.conftest import MODEL, TINY
 
@@ -114,6 +116,32 @@ def test_a_set_from_a_newer_schema(made, tmp_path):
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"schema": 99}))
     check_refusal(Shell(tmp_path / "store"), 3, "eval", folder, says="99")
+
+
+def test_a_set_with_one_flipped_bit(made, tmp_path):
+    """Whatever computes on an artifact sees what `verify` sees."""
+    shell, first = made
+    store = Shell(tmp_path / "store")
+    shutil.copytree(shell.store, store.store)
+    path = next(store.store.glob("sets/*/*/set.safetensors"))
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1  # the low bits of a value
+    path.write_bytes(data)
+    for command in (["verify"], ["eval", "--epochs", "1"], ["relabel", "--committee", "single"]):
+        check_refusal(store, 3, command[0], first["artifact"]["id"], *command[1:], says="sha256 differs")
+    with pytest.raises(ArtifactError, match="sha256 differs"):
+        apmctl_core.load(path.parent)
+
+
+def test_a_pool_with_one_flipped_bit(made, tmp_path):
+    shell, _ = made
+    store = Shell(tmp_path / "store")
+    shutil.copytree(shell.store, store.store)
+    for path in store.store.glob("pools/*/*/teacher-*.safetensors"):
+        data = bytearray(path.read_bytes())
+        data[-100] ^= 1
+        path.write_bytes(data)
+    check_refusal(store, 3, "distill", "digits", *TINY, "--seed", "5", says="sha256 differs")
 
 
 def test_a_store_that_is_no_folder(tmp_path):

@@ -60,32 +60,31 @@ def load_pool(artifact: Artifact, shapes_of: ShapesOf) -> TeacherPool:
         model=model,
         shape=manifest.shape,
         num_classes=num_classes,
-        states=LazyStates(teacher_paths(artifact), layouts),
-        preprocessing=load_preprocessing(artifact.path, manifest),
+        states=LazyStates(artifact, layouts),
+        preprocessing=load_preprocessing(artifact),
     )
 
 
-def teacher_paths(artifact: Artifact) -> list[Path]:
-    """The files of a pool's teachers, in order."""
-    return [artifact.path / name for name in _TEACHERS if name in artifact.manifest.files]
+def teacher_files(artifact: Artifact) -> list[str]:
+    """The names of the files of a pool's teachers, in order."""
+    return [name for name in _TEACHERS if name in artifact.manifest.files]
 
 
 class LazyStates(Sequence["State"]):
-    """The weights of a pool's teachers, each read from its file whenever it is indexed."""
+    """The weights of a pool's teachers, each read from its file, and checked whole, whenever it is indexed."""
 
-    def __init__(self, paths: Sequence[Path], layouts: Mapping[str, Layout]) -> None:
-        """Raises ArtifactError where a file's header is not as `layouts` says; values are checked when read."""
-        self._paths, self._layouts = paths, layouts
-        for path in paths:
-            check_layout(read_header(path), layouts, path)
+    def __init__(self, artifact: Artifact, layouts: Mapping[str, Layout]) -> None:
+        """Raises ArtifactError where a file's header is not as `layouts` says."""
+        self._artifact, self._layouts = artifact, layouts
+        self._names = teacher_files(artifact)
+        for name in self._names:
+            check_layout(read_header(artifact.file(name)), layouts, artifact.file(name))
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._names)
 
     def __getitem__(self, index: int) -> State:  # type: ignore[override]  # nobody takes slices of teachers
-        from apmctl_core.storage import tensors as io
-
-        return io.read(self._paths[index], self._layouts, finite=True)[0]
+        return self._artifact.tensors(self._names[index], self._layouts, finite=True)
 
 
 def _check(artifact: Artifact, shapes_of: ShapesOf) -> None:

@@ -61,7 +61,7 @@ def load_set(artifact: Artifact) -> DistilledSet:
     if BASELINE_FILE in manifest.files:
         draws = _read(artifact, BASELINE_FILE, len(tensors["images"]))
         baseline = Baseline(index_DM=draws["index"], logits_DMK=draws["logits"])
-    preprocessing = load_preprocessing(artifact.path, manifest)
+    preprocessing = load_preprocessing(artifact)
     return DistilledSet(**tensors, classes=manifest.classes, preprocessing=preprocessing, baseline=baseline)
 
 
@@ -71,7 +71,7 @@ def check_structure(artifact: Artifact) -> int:
     count = _check_header(artifact, FILE)
     if BASELINE_FILE in manifest.files:
         _check_header(artifact, BASELINE_FILE, count)
-    check_preprocessing(artifact.path, manifest)
+    check_preprocessing(artifact)
     return count
 
 
@@ -94,9 +94,7 @@ def _check_header(artifact: Artifact, file: str, count: int | str = "M") -> int:
 
 
 def _read(artifact: Artifact, file: str, count: int | str = "M") -> dict[str, Any]:
-    from apmctl_core.storage import tensors as io
-
-    tensors, _ = io.read(artifact.file(file), _layouts(artifact.manifest, file, count))
+    tensors = artifact.tensors(file, _layouts(artifact.manifest, file, count))
     _check_values(artifact, file, tensors)
     return tensors
 
@@ -120,7 +118,7 @@ def _check(artifact: Artifact, *_: object) -> None:
         for name in _layouts(artifact.manifest, file, count):
             for piece in io.pieces(artifact.file(file), name):
                 _check_values(artifact, file, {name: piece})
-    load_preprocessing(artifact.path, artifact.manifest)
+    load_preprocessing(artifact)
     if PREVIEW_FILE in artifact.manifest.files:
         with open_regular(artifact.file(PREVIEW_FILE)) as picture:
             if picture.read(len(_PNG)) != _PNG:

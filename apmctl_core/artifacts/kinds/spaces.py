@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apmctl_core.artifacts.manifest import Manifest
+from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.errors import ArtifactError
 from apmctl_core.storage.files import DAMAGED_HINT
-from apmctl_core.storage.tensors import check_layout, read_header
+from apmctl_core.storage.tensors import Layout, check_layout, read_header
 
 if TYPE_CHECKING:
     from apmctl_core.data.preprocessing import Preprocessing
@@ -18,37 +18,37 @@ FILE = "preprocessing.safetensors"
 
 def save_preprocessing(folder: Path, preprocessing: Preprocessing) -> None:
     """Write a preprocessing into the folder of a run. Raises StoreError, NumericsError."""
+    from apmctl_core.data import packed
     from apmctl_core.storage import tensors as io
 
     io.require_finite(preprocessing.tensors, "the preprocessing")
-    io.write(folder / FILE, preprocessing.tensors)
+    io.write(folder / FILE, packed.pack(preprocessing))
 
 
-def load_preprocessing(folder: Path, manifest: Manifest) -> Preprocessing:
-    """The preprocessing in an artifact's folder, of the shape and kind given in its manifest.
+def load_preprocessing(artifact: Artifact) -> Preprocessing:
+    """The preprocessing of an artifact, of the shape and kind given in its manifest.
 
     Raises ArtifactError where it is damaged, or of another shape or kind.
     """
-    from apmctl_core.data.preprocessing import Preprocessing
-    from apmctl_core.storage import tensors as io
+    from apmctl_core.data import packed
 
-    kind = check_preprocessing(folder, manifest)
-    tensors, _ = io.read(folder / FILE, finite=True)
-    if kind == "standard" and not bool((tensors["std"] > 0).all()):
-        raise ArtifactError(f"{folder / FILE} has a standard deviation that is not positive", DAMAGED_HINT)
-    return Preprocessing(kind, tensors)
+    tensors = artifact.tensors(FILE, check_preprocessing(artifact), finite=True)
+    if "std" in tensors and not bool((tensors["std"] > 0).all()):
+        raise ArtifactError(f"{artifact.file(FILE)} has a standard deviation that is not positive", DAMAGED_HINT)
+    return packed.unpack(tensors)
 
 
-def check_preprocessing(folder: Path, manifest: Manifest) -> str:
-    """The kind of a preprocessing, checked as far as its file's header goes. Raises ArtifactError."""
-    from apmctl_core.data.preprocessing import layouts
+def check_preprocessing(artifact: Artifact) -> dict[str, Layout]:
+    """The layout of a preprocessing, checked as far as its file's header goes. Raises ArtifactError."""
+    from apmctl_core.data import packed
 
-    path = folder / FILE
+    path, manifest = artifact.file(FILE), artifact.manifest
     header = read_header(path)
-    kind = "zca" if "matrix" in header.tensors else "standard"
+    kind = packed.kind_of(header.tensors)
     data = manifest.recipe.get("data")
     expected = data.get("preprocessing", kind) if isinstance(data, dict) else kind
     if expected != kind:
         raise ArtifactError(f"{path} is of kind {kind}, the recipe says {str(expected)[:40]!r}", DAMAGED_HINT)
-    check_layout(header, layouts(kind, manifest.shape), path)
-    return kind
+    layouts = packed.layouts(header.tensors, manifest.shape)
+    check_layout(header, layouts, path)
+    return layouts

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import torch
 from PIL import Image
@@ -223,20 +222,67 @@ def test_a_network_that_the_registry_lacks_is_a_bad_artifact(store: Store, make:
 # --- preprocessing
 
 
-def test_zca_comes_back_as_it_was(tmp_path: Path, make: Callable[..., Manifest]) -> None:
-    rng = torch.Generator().manual_seed(0)
-    tensors = {
-        "mean": torch.rand(16, generator=rng),
-        "matrix": torch.randn(16, 16, generator=rng),
-        "inverse": torch.randn(16, 16, generator=rng),
-    }
-    save_preprocessing(tmp_path, Preprocessing("zca", tensors))
-    draft = make("set", recipe={"data": {"preprocessing": "zca"}}, config={"data": {"preprocessing": "zca"}})
-    found = load_preprocessing(tmp_path, draft)
-    assert found.kind == "zca"
-    assert all(torch.equal(found.tensors[k], v) for k, v in tensors.items())
+ZCA = {"recipe": {"data": {"preprocessing": "zca"}}, "config": {"data": {"preprocessing": "zca"}}}
+
+
+def whitened(store: Store, make: Callable[..., Manifest]) -> tuple[Artifact, Preprocessing]:
+    noise = torch.randn(16, 16, generator=torch.Generator().manual_seed(0))
+    space = Preprocessing("zca", {"mean": torch.rand(16), "matrix": torch.eye(16) * 20 + noise + noise.T})
+    draft = make("set", **ZCA)
+    with store.workspace("set", "demo", draft.id) as work:
+        save_set(work.path, dataclasses.replace(set_value(), preprocessing=space))
+        return work.publish(draft), space
+
+
+def test_zca_comes_back_as_it_was(store: Store, make: Callable[..., Manifest]) -> None:
+    made, space = whitened(store, make)
+    found = load_preprocessing(made)
+    assert found.kind == "zca" and found.tensors.keys() == space.tensors.keys()
+    assert all(torch.equal(found.tensors[k], v) for k, v in space.tensors.items())
+    pixels = torch.rand(3, 1, 4, 4)
+    assert (found.inverse(found.forward(pixels)) - pixels).abs().max() < 1e-5
+
+
+def test_zca_of_images_of_another_size_is_refused(store: Store, make: Callable[..., Manifest]) -> None:
+    made, _ = whitened(store, make)
     with pytest.raises(ArtifactError, match=r"'mean' is F32 \[16\], not F32 \[9\]"):
-        load_preprocessing(tmp_path, msgspec.structs.replace(draft, data=draft.data | {"shape": [1, 3, 3]}))
+        load_preprocessing(restate(made, data=made.manifest.data | {"shape": [1, 3, 3]}))
+
+
+def test_a_whole_matrix_with_its_inverse_is_read_as_earlier_versions_wrote_it(
+    store: Store, make: Callable[..., Manifest]
+) -> None:
+    made, space = whitened(store, make)
+    whole = {**space.tensors, "inverse": torch.linalg.inv(space.tensors["matrix"])}
+    tensor_io.write(made.path / "preprocessing.safetensors", whole)
+    assert torch.equal(load_preprocessing(restate(made)).tensors["matrix"], space.tensors["matrix"])
+
+
+# --- bytes that are not those that were written
+
+
+def flip(path: Path, offset: int = -3) -> None:
+    """Change one bit near the end of a file, where there are only the low bits of values."""
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["set.safetensors", "baseline.safetensors", "preprocessing.safetensors"])
+def test_a_set_with_one_other_bit_is_not_loaded(put: Put, store: Store, name: str) -> None:
+    made = put["set"](store)
+    flip(made.path / name)
+    with pytest.raises(ArtifactError, match=f"{name} is not the file that was written"):
+        load_set(open_artifact(made.path))
+
+
+def test_a_teacher_with_one_other_bit_is_not_used(store: Store) -> None:
+    made = put_pool(store)
+    flip(made.path / "teacher-001.safetensors")
+    pool = load_pool(open_artifact(made.path), teacher_shapes)
+    assert pool.states[0]
+    with pytest.raises(ArtifactError, match=r"teacher-001\.safetensors is not the file that was written"):
+        pool.states[1]
 
 
 def test_a_preprocessing_with_a_nan_is_not_written(tmp_path: Path) -> None:

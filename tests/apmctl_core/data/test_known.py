@@ -11,7 +11,7 @@ import pytest
 from apmctl.cli import run
 from apmctl_core.artifacts import Store
 from apmctl_core.data import KNOWN, DatasetSpec, load
-from apmctl_core.data.preprocessing import fit
+from apmctl_core.data.fitting import fit
 from apmctl_core.data.source import Rows, Source, in_batches, register
 from apmctl_core.errors import DataError
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from apmctl_core.data import Dataset, Split, load
-from apmctl_core.data.preprocessing import EPS, Preprocessing, check_size, fit, fit_zca, moments
+from apmctl_core.data import Dataset, Split, load, packed
+from apmctl_core.data.fitting import EPS, check_size, fit, fit_zca, moments
+from apmctl_core.data.preprocessing import Preprocessing, digest
 from apmctl_core.errors import ArtifactError, ConfigError
 
 
@@ -42,12 +43,11 @@ def test_the_extreme_pixel_values_do_not_overflow() -> None:
 
 def test_zca_is_symmetric_and_whitens_by_its_definition() -> None:
     images = dataset().train.images
-    matrix, inverse = (fit_zca(images).tensors[name].numpy() for name in ("matrix", "inverse"))
+    matrix = fit_zca(images).tensors["matrix"].numpy()
     covariance = np.cov(images.reshape(len(images), -1).T / 255)
     root = np.linalg.inv(matrix.astype(np.float64))
     np.testing.assert_allclose(root @ root, covariance + EPS * np.eye(len(covariance)), atol=1e-5)
     assert np.array_equal(matrix, matrix.T)
-    np.testing.assert_allclose(matrix.astype(np.float64) @ inverse, np.eye(len(root)), atol=1e-5)
     assert np.linalg.eigvalsh(matrix).min() > 0
 
 
@@ -103,7 +103,7 @@ def test_zca_of_images_with_dead_pixels_is_finite(tmp_path: Path) -> None:
 
 def test_zca_is_fitted_once_for_a_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = fit(dataset(), "zca", tmp_path)
-    monkeypatch.setattr("apmctl_core.data.preprocessing.fit_zca", lambda images: pytest.fail("fitted again"))
+    monkeypatch.setattr("apmctl_core.data.fitting.fit_zca", lambda images: pytest.fail("fitted again"))
     assert fit(dataset(), "zca", tmp_path).digest() == first.digest()
     with pytest.raises(pytest.fail.Exception):
         fit(dataset(seed=1), "zca", tmp_path)
@@ -112,8 +112,9 @@ def test_zca_is_fitted_once_for_a_fingerprint(tmp_path: Path, monkeypatch: pytes
 def test_a_fit_that_an_earlier_version_cached_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fitted = fit(dataset(), "zca", tmp_path)
     (path,) = (tmp_path / "preprocessing").glob("*.safetensors")
-    save_file(dict(fitted.tensors), path, {"kind": "zca", "digest": fitted.digest()})
-    monkeypatch.setattr("apmctl_core.data.preprocessing.fit_zca", lambda images: pytest.fail("fitted again"))
+    whole = {**fitted.tensors, "inverse": torch.linalg.inv(fitted.tensors["matrix"]).contiguous()}
+    save_file(whole, path, {"kind": "zca", "digest": digest("zca", whole)})
+    monkeypatch.setattr("apmctl_core.data.fitting.fit_zca", lambda images: pytest.fail("fitted again"))
     assert fit(dataset(), "zca", tmp_path).digest() == fitted.digest()
 
 
@@ -154,8 +155,9 @@ def test_zca_of_large_images_is_refused_with_a_way_out() -> None:
         ("standard", {"mean": torch.zeros(3)}),
         ("standard", {"mean": torch.zeros(3), "std": torch.ones(4)}),
         ("standard", {"mean": torch.zeros(3, dtype=torch.float64), "std": torch.ones(3)}),
-        ("zca", {"mean": torch.zeros(4), "matrix": torch.eye(4), "inverse": torch.eye(3)}),
-        ("zca", {"mean": torch.zeros(()), "matrix": torch.eye(4), "inverse": torch.eye(4)}),
+        ("zca", {"mean": torch.zeros(4), "matrix": torch.eye(3)}),
+        ("zca", {"mean": torch.zeros(4), "matrix": torch.eye(4), "inverse": torch.eye(4)}),
+        ("zca", {"mean": torch.zeros(()), "matrix": torch.eye(4)}),
     ],
 )
 def test_tensors_that_do_not_fit_are_refused(kind: str, tensors: dict[str, torch.Tensor]) -> None:
@@ -182,8 +184,33 @@ def test_zca_stays_exact_under_autocast(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["zca", "standard"])
 def test_it_traces_into_one_graph(tmp_path: Path, kind: str) -> None:
     fitted, images = fit(dataset(), kind, tmp_path), torch.from_numpy(dataset().train.images[:4])
-    traced = torch.compile(lambda x: fitted.inverse(fitted.forward(x)), fullgraph=True, backend="eager")
-    assert (traced(images) - images / 255).abs().max() < 1e-3
+    traced = torch.compile(fitted.forward, fullgraph=True, backend="eager")
+    assert torch.allclose(traced(images), fitted.forward(images))
+
+
+def test_a_file_has_half_of_the_matrix_and_gives_all_of_it_back(tmp_path: Path) -> None:
+    fitted = fit(dataset(), "zca", tmp_path)
+    kept = packed.pack(fitted)
+    features = len(fitted.tensors["mean"])
+    assert {name: tuple(tensor.shape) for name, tensor in kept.items()} == {
+        "mean": (features,),
+        "triangle": (features * (features + 1) // 2,),
+    }
+    assert sum(tensor.nbytes for tensor in kept.values()) == packed.bytes_of("zca", dataset().shape)
+    assert torch.equal(packed.unpack(kept).tensors["matrix"], fitted.tensors["matrix"])
+
+
+def test_ten_whitened_cifar_images_take_less_than_20_mb() -> None:
+    assert packed.bytes_of("zca", (3, 32, 32)) + 10 * 4 * 3072 < 20e6
+
+
+def test_a_matrix_that_no_whitening_has_is_refused() -> None:
+    flat = Preprocessing("zca", {"mean": torch.zeros(4), "matrix": torch.zeros(4, 4)})
+    with pytest.raises(ArtifactError, match="is not that of a whitening"):
+        flat.inverse(torch.zeros(1, 1, 2, 2))
+    crooked = {"mean": torch.zeros(2), "matrix": torch.tensor([[1.0, 2.0], [0.0, 1.0]]), "inverse": torch.eye(2)}
+    with pytest.raises(ArtifactError, match="not symmetric"):
+        packed.unpack(crooked)
 
 
 @pytest.mark.gpu

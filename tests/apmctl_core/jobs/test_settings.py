@@ -7,7 +7,7 @@ import torch
 from apmctl_core.config import to_dict
 from apmctl_core.config.presets import preset
 from apmctl_core.data import Split
-from apmctl_core.data.preprocessing import fit_zca, variance
+from apmctl_core.data.fitting import fit_zca, variance
 from apmctl_core.errors import ConfigError
 from apmctl_core.jobs.settings import complete, resolve
 from tests.helpers import toy_dataset
