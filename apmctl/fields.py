@@ -62,7 +62,9 @@ _DATA = Table("data", configs.DataConfig, "Data")
 _MODEL = Table("model", configs.ModelConfig, "Network")
 _GENERAL = Table("", Recipe, "General")
 
-TEACHERS = (_DATA, _MODEL, Table("teachers", configs.TeacherConfig, "Teachers"), _GENERAL)
+# Teachers have a seed of their own.
+_PRECISION = Table("", Recipe, "General", only=("precision",))
+TEACHERS = (_DATA, _MODEL, Table("teachers", configs.TeacherConfig, "Teachers"), _PRECISION)
 DISTILL = (
     *(Table("distill", config, "Distillation") for config in configs.METHODS.values()),
     Table("distill.student", configs.TrainConfig, "Students", prefix="student_"),

@@ -21,10 +21,16 @@ def _from_1(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_2(values: dict[str, Any]) -> dict[str, Any]:
-    """A manifest had no digest. One that has is of a later schema, whose number was damaged."""
+    """A manifest had no digest, and teachers the seed of everything.
+
+    One that has a digest is of a later schema, whose number was damaged.
+    """
     if "digest" in values:
         raise ValueError("unknown field 'digest'")
-    return values | {"digest": None}
+    recipe = _table(values, "recipe")
+    if "teachers" in recipe and "seed" in recipe:
+        recipe["teachers"] = _table(recipe, "teachers") | {"seed": recipe["seed"]}
+    return values | {"digest": None, "recipe": recipe}
 
 
 def _table(values: Mapping[str, Any], name: str) -> dict[str, Any]:

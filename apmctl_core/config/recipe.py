@@ -22,6 +22,7 @@ Rate = Annotated[float, Meta(ge=0, le=FINITE)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Epochs = Annotated[Count, "Epochs; the learning rate drops tenfold at half of them."]
 LearningRate = Annotated[Rate, "Learning rate."]
+Seed = Annotated[int, Meta(ge=0, le=10**18)]
 Committee = Literal["single", "mean"]
 Dsa = Annotated[
     Literal["image", "batch"], "Each image draws one of DSA's six transformations, or all of a batch draw the same one."
@@ -64,6 +65,7 @@ class TeacherConfig(TrainConfig, path="teachers"):
     count: Annotated[int, Meta(ge=1, le=1000), "Teachers in the pool."] = 10
     epochs: Epochs = 100
     lr: LearningRate = 0.05
+    seed: Annotated[Seed, "Seed of the teachers; that of the distillation is another one."] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,5 +178,5 @@ class Recipe(Config):
     teachers: TeacherConfig = TeacherConfig()
     distill: DistillConfig = field(default_factory=ApmConfig)
     evaluate: EvalConfig = EvalConfig()
-    seed: Annotated[int, Meta(ge=0, le=10**18), "Seed of every random draw."] = 0
+    seed: Annotated[Seed, "Seed of every random draw, those of the teachers aside."] = 0
     precision: Annotated[Literal["auto", "fp32", "bf16"], "Arithmetic of the networks; auto: bf16 if native."] = "auto"

@@ -112,6 +112,11 @@ class Job(ABC):
         return self.default_name if self.name is None else self.name
 
     @property
+    def seed(self) -> int:
+        """The seed of the job's random streams."""
+        return self.recipe.seed
+
+    @property
     def config(self) -> dict[str, Any]:
         """The part of the recipe that the id covers."""
         return subtree(to_dict(self.recipe), self.covers)
@@ -164,7 +169,7 @@ class Job(ABC):
                 return outcome(workspace.existing, True)
             if workspace.resumed:
                 session.emit(Note(text=f"resuming unfinished {self.kind} {self.label}@{self.id}"))
-            work = Work(session, workspace, self.recipe)
+            work = Work(session, workspace, self.recipe, self.seed)
             product = self.make(work)
             return outcome(workspace.publish(self._manifest(product, work)), False)
 
@@ -182,7 +187,7 @@ class Job(ABC):
             data=product.data,
             metrics=product.metrics | seconds,
             environment=runtime.environment()
-            | {"segment": product.context.segment.limit, "seed": self.recipe.seed, "created": _now()},
+            | {"segment": product.context.segment.limit, "seed": self.seed, "created": _now()},
         )
 
 

@@ -20,7 +20,12 @@ class PoolJob(Job):
 
     kind: ClassVar[str] = "pool"
     stage: ClassVar[str] = "teachers"
-    covers: ClassVar[tuple[str, ...]] = ("data.preprocessing", "model", "teachers", "seed", "precision")
+    covers: ClassVar[tuple[str, ...]] = ("data.preprocessing", "model", "teachers", "precision")
+
+    @property
+    def seed(self) -> int:
+        # Its own: another draw of the images must not train another pool.
+        return self.recipe.teachers.seed
 
     @property
     def default_name(self) -> str:

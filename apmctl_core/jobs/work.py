@@ -54,17 +54,17 @@ class WorkspaceKeeper:
 class Work:
     """What a job is given to make its artifact with."""
 
-    def __init__(self, session: Session, workspace: Workspace, recipe: Recipe) -> None:
+    def __init__(self, session: Session, workspace: Workspace, recipe: Recipe, seed: int) -> None:
         self.session = session
         self.workspace = workspace
-        self._recipe = recipe
+        self._recipe, self._seed = recipe, seed
         # A resumed run has taken the time of the processes before this one, too.
         self._began = time.monotonic() - workspace.logged("seconds")
 
     def context(self, cost: Cost, purpose: str) -> Context:
         """The context of a stage of so much work, its random stream named by its purpose."""
         return Context(
-            stream=Stream(self._recipe.seed).at(purpose),
+            stream=Stream(self._seed).at(purpose),
             runtime=self.session.runtime.for_cost(cost, self.emit),
             precision=self._recipe.precision,
             keeper=WorkspaceKeeper(self.workspace),

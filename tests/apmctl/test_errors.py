@@ -124,7 +124,7 @@ def test_a_value_out_of_bounds_is_refused_by_its_flag(cli: Callable[..., Answer]
 @pytest.mark.parametrize(
     ("command", "paths"),
     [
-        ("teachers", "data.resolution data.preprocessing model.arch model.width seed precision"),
+        ("teachers", "data.resolution data.preprocessing model.arch model.width teachers.seed precision"),
         (
             "teachers",
             "teachers.count teachers.epochs teachers.lr teachers.momentum teachers.weight_decay teachers.batch",

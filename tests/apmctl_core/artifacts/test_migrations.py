@@ -211,3 +211,9 @@ def test_an_artifact_of_schema_1_is_published_as_it_was_written(store: Store) ->
         artifact = work.publish(loads(values), document)
     assert (artifact.path / "manifest.json").read_bytes() == document
     assert store.find("demo").id == values["id"]
+
+
+def test_teachers_had_the_seed_of_everything() -> None:
+    older = {"recipe": {"teachers": {"count": 2}, "seed": 5}, "config": {"seed": 5}}
+    assert MIGRATIONS[2](older)["recipe"] == {"teachers": {"count": 2, "seed": 5}, "seed": 5}
+    assert MIGRATIONS[2]({"recipe": {"seed": 5}})["recipe"] == {"seed": 5}

@@ -119,6 +119,21 @@ def test_what_a_run_has_on_the_disk_already_is_not_asked_for_again(session, monk
     assert not run(session, whole).reused
 
 
+def reseeded(seed):
+    return dataclasses.replace(RECIPE.teachers, seed=seed)
+
+
+def test_teachers_have_a_seed_of_their_own(session):
+    """Another draw of the images is distilled with the same pool."""
+    first, other = (job(session, dataclasses.replace(RECIPE, seed=seed)) for seed in (0, 1))
+    assert first.id != other.id
+    assert first.pool.id == other.pool.id and first.pool.seed == other.pool.seed == 0
+    again = job(session, dataclasses.replace(RECIPE, teachers=reseeded(1))).pool
+    manifests = [run(session, pool).artifact.manifest for pool in (first.pool, again)]
+    assert [manifest.environment["seed"] for manifest in manifests] == [0, 1]
+    assert len({manifest.files["teacher-000.safetensors"].sha256 for manifest in manifests}) == 2
+
+
 def test_an_outcome_tells_of_its_own_command_and_the_manifest_of_the_work(session, monkeypatch):
     first = run(session, job(session).pool)
     manifest = first.artifact.manifest
@@ -129,7 +144,7 @@ def test_an_outcome_tells_of_its_own_command_and_the_manifest_of_the_work(sessio
     assert (manifest.environment["segment"], manifest.environment["seed"]) == (0, 0)
     age = datetime.now(UTC) - datetime.fromisoformat(manifest.environment["created"])
     assert timedelta(0) <= age < timedelta(minutes=5)
-    both = run(session, job(session, dataclasses.replace(RECIPE, seed=1)))
+    both = run(session, job(session, dataclasses.replace(RECIPE, teachers=reseeded(1))))
     parts = [session.store.find(id).manifest for id in (both.artifact.id, both.artifact.manifest.inputs["pool"])]
     assert both.elapsed_s > sum(part.metrics["seconds"] for part in parts)
     again = run(session, job(session).pool)
@@ -175,13 +190,13 @@ def test_the_disk_has_room_for_three_states_and_for_the_artifact(session):
     whole = job(session, dataclasses.replace(RECIPE, distill=dataclasses.replace(RECIPE.distill, ipc=2)))
     weights = whole.pool.size.weight_bytes
     images, logits = 20 * 64 * 4, 20 * 10 * 4
-    beside = 1 << 20
+    beside = (1 << 20) + 8  # mean and standard deviation
     # Two teachers are states and files, the running one has momentum; a set's images have momentum, its five
     # random baselines have logits.
     assert whole.pool.cost().disk_bytes == 2 * 2 * weights + 3 * 2 * weights + beside
     assert whole.cost().disk_bytes == (3 + 1) * (2 * images + 6 * logits) + beside
     white = job(session, dataclasses.replace(RECIPE, data=dataclasses.replace(RECIPE.data, preprocessing="zca")))
-    matrices = 4 * (2 * 64 * 64 + 64)
+    matrices = 4 * (64 * 65 // 2 + 64) - 8
     assert white.pool.cost().disk_bytes == whole.pool.cost().disk_bytes + matrices
     assert white.cost().disk_bytes == (3 + 1) * (images + 3 * logits) + matrices + beside
 

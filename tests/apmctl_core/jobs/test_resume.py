@@ -238,7 +238,7 @@ def test_a_disk_that_cannot_be_written_can_be_read(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     assert [outcome.reused for outcome in everything(small_disk)] == [True] * 4
     with pytest.raises(StoreError, match="read-only"):
-        train_pool(session(small_disk), replace(RECIPE, seed=1))
+        train_pool(session(small_disk), replace(RECIPE, teachers=replace(RECIPE.teachers, seed=1)))
 
 
 def test_a_disk_without_enough_room_is_refused_before_anything_is_trained(
