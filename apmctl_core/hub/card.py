@@ -37,9 +37,21 @@ _CITATION = """\
   year    = {2023}
 }"""
 
-_STANDARD = """(pixels / 255 - space["mean"].view(-1, 1, 1)) / space["std"].view(-1, 1, 1)"""
-_ZCA = """((pixels / 255).flatten(1) - space["mean"]).matmul(space["matrix"]).view(pixels.shape)"""
+# How plain code preprocesses, by the tensor that only such a file has.
+_SPACES = {
+    "std": """\
+    return (pixels / 255 - space["mean"].view(-1, 1, 1)) / space["std"].view(-1, 1, 1)""",
+    "matrix": """\
+    return ((pixels / 255).flatten(1) - space["mean"]).matmul(space["matrix"]).view(pixels.shape)""",
+    "triangle": """\
+    side = len(space["mean"])
+    row, column = torch.triu_indices(side, side)
+    matrix = torch.empty(side, side)
+    matrix[row, column] = matrix[column, row] = space["triangle"]
+    return ((pixels / 255).flatten(1) - space["mean"]).matmul(matrix).view(pixels.shape)""",
+}
 _PLAIN = """\
+import torch
 from huggingface_hub import hf_hub_download
 from safetensors.torch import load_file
 
@@ -54,7 +66,7 @@ images, logits, labels = distilled["images"], distilled["logits"], distilled["la
 
 def preprocess(pixels):
     \"\"\"Test images (B, C, H, W), 0 to 255, in the space of `images`.\"\"\"
-    return %s"""
+%s"""
 
 
 def card(
@@ -95,7 +107,7 @@ def _set(artifact: Artifact, repo: str, rows: Sequence[ReportRow], images: int) 
     shape = " x ".join(map(str, manifest.shape))
     classes = manifest.classes
     more = f" and {len(classes) - _LISTED} more" if len(classes) > _LISTED else ""
-    zca = "matrix" in read_header(artifact.path / SPACE_FILE).tensors
+    space = next(name for name in _SPACES if name in read_header(artifact.path / SPACE_FILE).tensors)
     return [
         f"# {code(manifest.name)}",
         f"A distilled data set: {images} synthetic images ({shape}) with soft labels, made from "
@@ -107,7 +119,7 @@ def _set(artifact: Artifact, repo: str, rows: Sequence[ReportRow], images: int) 
         "## Accuracy",
         measured(rows, repo),
         "## Use it",
-        *_use_set(repo, manifest.id, zca),
+        *_use_set(repo, manifest.id, space),
         *_origin(artifact),
     ]
 
@@ -183,7 +195,7 @@ def code(value: object) -> str:
 # --- the examples: short programs that run as they are
 
 
-def _use_set(repo: str, id: str, zca: bool) -> list[str]:
+def _use_set(repo: str, id: str, space: str) -> list[str]:
     """Three ways to load a set."""
     load = f"""import apmctl_core
 
@@ -200,7 +212,7 @@ data = load_dataset("{repo}", split="train")  # image, label, logits'''
         "The pictures, with `datasets`:",
         _fence("python", pictures),
         "With `safetensors` and torch alone:",
-        _fence("python", _PLAIN % (repo, _ZCA if zca else _STANDARD)),
+        _fence("python", _PLAIN % (repo, _SPACES[space])),
         "The logits are raw: train on them with the mean absolute difference, or on the labels with cross-entropy.",
     ]
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 from apmctl_core.artifacts import Store
 from apmctl_core.artifacts.kinds.reports import ReportRow
@@ -16,7 +18,7 @@ from apmctl_core.events import Event, Note
 from apmctl_core.hub.card import card, code, measured
 from apmctl_core.hub.push import reported
 
-from .samples import RECIPE, ROW, put_pool, put_report, put_set, whitening
+from .samples import RECIPE, ROW, SHAPE, put_pool, put_report, put_set, standard, whitening
 
 
 def front(text: str) -> dict[str, Any]:
@@ -70,9 +72,22 @@ def test_a_set_says_how_it_was_made_and_how_it_is_loaded(store: Store) -> None:
     assert tomllib.loads(toml) == RECIPE | {"seed": 0}
 
 
-def test_whitened_sets_say_so_in_their_code(store: Store) -> None:
-    assert 'space["matrix"]' in card(put_set(store, "zca", salt=1, space=whitening()), "o/n")
-    assert 'space["std"]' in card(put_set(store), "o/n")
+@pytest.mark.parametrize("space", ["standard", "whitening", "whitening of an earlier version"])
+def test_the_plain_code_of_a_card_gives_the_set_and_its_space(
+    store: Store, monkeypatch: pytest.MonkeyPatch, space: str
+) -> None:
+    wanted = standard() if space == "standard" else whitening()
+    made = put_set(store, "plain", salt=1, space=wanted)
+    if "earlier" in space:
+        whole = {**wanted.tensors, "inverse": torch.linalg.inv(wanted.tensors["matrix"]).contiguous()}
+        save_file(whole, made.path / "preprocessing.safetensors")
+    (plain,) = [part for part in card(made, "o/n").split("```python\n") if "load_file" in part]
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repo, name, repo_type: str(made.path / name))
+    ran: dict[str, Any] = {}
+    exec(plain.split("\n```")[0], ran)
+    pixels = torch.randint(0, 256, (3, *SHAPE))
+    assert torch.allclose(ran["preprocess"](pixels), wanted.forward(pixels.to(torch.uint8)), atol=1e-5)
+    assert ran["images"].shape[1:] == SHAPE and len(ran["labels"]) == len(ran["logits"]) == len(ran["images"])
 
 
 def test_rows_stand_beside_random_under_their_protocol() -> None:
