@@ -41,7 +41,8 @@ def mismatch() -> list[Check]:
             importlib.import_module("torchvision")
         except (ImportError, RuntimeError) as e:
             detail = f"torchvision {version} was built for another torch: {e}"
-            return [Check("torchvision build", "warning", detail, "install torch and torchvision together, of one build")]
+            hint = "install torch and torchvision together, of one build"
+            return [Check("torchvision build", "warning", detail, hint)]
     return []
 
 

@@ -1,7 +1,7 @@
 """Draw a set's images below real ones: a column a class, as many random real images above as there are distilled.
 
-The real images are those that `apmctl eval` compares with. For sets of `digits`, whose images may be shown: they are the
-optical digits of the UCI repository (CC BY 4.0), which ship with scikit-learn.
+The real images are those that `apmctl eval` compares with. For sets of `digits`, whose images may be shown: they are
+the optical digits of the UCI repository (CC BY 4.0), which ship with scikit-learn.
 """
 
 from __future__ import annotations
