@@ -44,7 +44,9 @@ def test_the_picture_has_real_images_above_distilled_ones(made, monkeypatch: pyt
         tile = sheet[top : top + picture.TILE, left : left + picture.TILE]
         pixels = np.rint(digits.images[digits.target == digit] * 255 / 16).astype(np.uint8)
         size = (picture.TILE, picture.TILE)
-        return any((np.asarray(Image.fromarray(p).resize(size, Image.Resampling.BICUBIC)) == tile).all() for p in pixels)
+        return any(
+            (np.asarray(Image.fromarray(p).resize(size, Image.Resampling.BICUBIC)) == tile).all() for p in pixels
+        )
 
     assert [is_real(row, digit) for row in range(4) for digit in (0, 5, 9)] == [True] * 6 + [False] * 6
 

@@ -1,4 +1,4 @@
-"""`make demo`: what it says before it installs, what it installs, and what it says at the end. pip and apmctl are stubs."""
+"""`make demo`: what it says before it installs, what it installs, what it says at the end. pip and apmctl are stubs."""
 
 from __future__ import annotations
 

@@ -23,7 +23,14 @@ def test_every_link_leads_somewhere(page: str) -> None:
 
 def test_the_readme_opens_with_a_picture_the_numbers_and_what_they_do_not_say() -> None:
     head = README[:FOLD]
-    parts = ["![", "CC BY 4.0", "random real images |", "± is over five networks", "worse than random", "nobody has run"]
+    parts = [
+        "![",
+        "CC BY 4.0",
+        "random real images |",
+        "± is over five networks",
+        "worse than random",
+        "nobody has run",
+    ]
     places = [head.index(part) for part in parts]
     assert places == sorted(places)
     assert len(head.splitlines()) < 45
