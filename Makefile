@@ -24,7 +24,7 @@ endif
 .PHONY: demo test check docs site clean
 
 demo: $(APMCTL)
-	@PATH="$(abspath $(BIN)):$$PATH" DEMO="$(DEMO)" BIN="$(BIN)" sh tools/demo.sh
+	@PATH="$(abspath $(BIN)):$$PATH" DEMO="$(DEMO)" sh tools/demo.sh
 
 test: $(DEV)
 	$(BIN)/python -m pytest -q

@@ -55,7 +55,7 @@ def _draw(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[object]]]) 
 
 
 def main() -> None:
-    """Write the picture of a set and print its path."""
+    """Write the picture of a set."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("ref", help="a set of digits: its name, name@id or id")
     parser.add_argument("--store", type=Path, required=True)
@@ -63,7 +63,6 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=2, help="images of a class, of either kind")
     given = parser.parse_args()
     picture(given.ref, given.store, given.per_class).save(given.out)
-    print(given.out)
 
 
 if __name__ == "__main__":

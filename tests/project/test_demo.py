@@ -54,7 +54,7 @@ def test_it_says_what_happens_draws_the_images_and_says_what_is_next(tmp_path: P
     out = demo(tmp_path)
     store, ref = tmp_path / "store", "digits-ipc1@0"
     order = [
-        "about a minute on two CPU cores",
+        "It takes about a minute",
         f"ran apmctl distill digits --ipc 1 --store {store}",
         f"ran apmctl eval {ref} --store {store}",
         f"ran python tools/picture.py {ref} --store {store} --out {store}/digits-ipc1.png",
@@ -63,7 +63,8 @@ def test_it_says_what_happens_draws_the_images_and_says_what_is_next(tmp_path: P
     ]
     places = [out.index(part) for part in order]
     assert places == sorted(places)
-    assert f"APMCTL_HOME={store}" in out[places[-1] :]
+    assert f'APMCTL_HOME="{store}"' in out[places[-1] :]
+    assert f'PATH="{tmp_path / "venv" / "bin"}:$PATH"' in out[places[-1] :]
 
 
 def test_what_it_installs_is_installed_once(tmp_path: Path) -> None:
