@@ -74,7 +74,10 @@ def test_what_it_installs_is_installed_once(tmp_path: Path) -> None:
 
 def test_an_older_python_is_refused_before_anything_is_installed(tmp_path: Path) -> None:
     old = tmp_path / "python3"
-    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2\nexit 1\n')
+    is_old = "import sys; sys.version_info = (3, 10, 9); "
+    old.write_text(
+        '#!/bin/sh\n[ "$1" = -c ] || { echo Python 3.10.9; exit 1; }\n' + f'exec {sys.executable} -c "{is_old}$2"\n'
+    )
     old.chmod(0o755)
     command = ["make", "-s", "-C", str(ROOT), "demo", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
