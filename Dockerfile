@@ -1,7 +1,7 @@
 # apmctl for the CPU; docs/docker.md says how to use it.
 FROM python:3.11-slim
 
-# torch.compile needs a C++ compiler; without one everything works, at a half to a third of the speed.
+# torch.compile needs a C++ compiler; without one everything works, only slower.
 RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 
 # PyTorch's CPU build; both parts from one place, and first, so that pip keeps them.
