@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import importlib.metadata
 import platform
 import shutil
@@ -20,7 +22,7 @@ def everything(store: Path) -> list[Check]:
     """All checks: this machine's libraries, its device and compiler, the store, the Hub."""
     where = f"Python {platform.python_version()}, {platform.platform(terse=True)}"
     versions = Check("apmctl", "ok", f"{__version__} on {where}")
-    return [versions, *map(library, _LIBRARIES), *diagnose(), writable(store), login()]
+    return [versions, *map(library, _LIBRARIES), *diagnose(), *mismatch(), writable(store), login()]
 
 
 def library(name: str) -> Check:
@@ -29,6 +31,19 @@ def library(name: str) -> Check:
         return Check(name, "ok", importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
         return Check(name, "error", "not installed", f"pip install {name}")
+
+
+def mismatch() -> list[Check]:
+    """A warning where torchvision is installed but was built for another torch: native CIFAR files need it."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        version = importlib.metadata.version("torchvision")
+        try:
+            importlib.import_module("torchvision")
+        except (ImportError, RuntimeError) as e:
+            detail = f"torchvision {version} was built for another torch: {e}"
+            hint = "install torch and torchvision together, of one build"
+            return [Check("torchvision build", "warning", detail, hint)]
+    return []
 
 
 def writable(store: Path) -> Check:

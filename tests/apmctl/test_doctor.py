@@ -74,3 +74,15 @@ def test_the_token_for_the_hub_is_never_shown(monkeypatch: pytest.MonkeyPatch) -
 def test_a_missing_library_is_an_error() -> None:
     check = checks.library("no-such-library-at-all")
     assert (check.status, check.hint) == ("error", "pip install no-such-library-at-all")
+
+
+def test_a_torchvision_of_another_torch_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checks.mismatch() == []
+
+    def broken(name: str) -> None:
+        raise RuntimeError(f"operator {name}::nms does not exist")
+
+    monkeypatch.setattr(checks.importlib, "import_module", broken)
+    (check,) = checks.mismatch()
+    assert (check.status, check.hint) == ("warning", "install torch and torchvision together, of one build")
+    assert "was built for another torch: operator torchvision::nms does not exist" in check.detail

@@ -32,7 +32,7 @@ def apmctl(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     work = tmp_path_factory.mktemp("wheel")
     sources = work / "sources"
     sources.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, sources)
     for name in ("apmctl", "apmctl_core"):
         shutil.copytree(ROOT / name, sources / name, ignore=shutil.ignore_patterns("__pycache__"))

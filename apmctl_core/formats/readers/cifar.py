@@ -20,18 +20,29 @@ def _is_native(listing: Listing, spec: DatasetSpec | None) -> bool:
     return listing.root.name == folder or any(path.as_posix() == folder for path in listing.folders)
 
 
+def _reader(name: str) -> Any:
+    """torchvision's class for a data set. Raises DataError where torchvision cannot be imported."""
+    try:
+        from torchvision.datasets import CIFAR10, CIFAR100
+    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
+        raise DataError(
+            f"the native files of {name} are read by torchvision, which cannot be imported: {error}",
+            "install torch and torchvision together, of one build; or use the parquet files of the Hub",
+        ) from error
+    return {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
+
+
 def open_cifar(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Source:  # noqa: ARG001
-    """Open CIFAR's native files, in the listed folder or one below. Raises DataError if they are not the originals.
+    """Open CIFAR's native files, in the listed folder or one below. Raises DataError if they are not the originals,
+    or if torchvision cannot be imported.
 
     The files are pickles, and torchvision unpickles them. This is acceptable only because torchvision first checks
     the md5 of every file against those of the originals, and refuses all others.
     """
-    from torchvision.datasets import CIFAR10, CIFAR100
-
     assert spec is not None
     name, folder = spec.name, _FOLDERS[spec.name]
     root = listing.root.parent if listing.root.name == folder else listing.root
-    kind = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
+    kind = _reader(name)
     try:
         train, test = (kind(str(root), train=which, download=False) for which in (True, False))
     except RuntimeError as error:

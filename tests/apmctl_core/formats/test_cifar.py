@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.abc
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -65,3 +67,21 @@ def test_native_files_of_another_set_are_refused(tmp_path: Path) -> None:
     write_cifar10(tmp_path / "c")
     with pytest.raises(DataError, match="there are no images"):
         load("cifar100", tmp_path / "cache", path=tmp_path / "c")
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("operator torchvision::nms does not exist"), ImportError("gone")])
+def test_a_torchvision_that_cannot_be_imported_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    class Broken(importlib.abc.MetaPathFinder):
+        def find_spec(self, name: str, *_: object) -> None:
+            if name.partition(".")[0] == "torchvision":
+                raise failure
+
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    write_cifar10(tmp_path / "c")
+    with pytest.raises(DataError, match=f"read by torchvision, which cannot be imported: {failure}") as error:
+        load("cifar10", tmp_path / "cache", path=tmp_path / "c")
+    assert "of one build" in error.value.hint
