@@ -11,8 +11,10 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from apmctl_core.artifacts import manifest as manifests
+from apmctl_core.artifacts import request as requests
 from apmctl_core.artifacts import states
 from apmctl_core.artifacts.artifact import Artifact, Damaged, Entry, Run, open_artifact, open_stored
 from apmctl_core.artifacts.kind import KINDS
@@ -24,6 +26,7 @@ from apmctl_core.storage import files, locks
 list_ = list  # inside Store, `list` is a method
 _PREFIX = re.compile(r"[0-9a-f]{4,12}")
 _LISTED = 8
+_E = TypeVar("_E", bound=Entry)
 
 
 class Store:
@@ -80,10 +83,31 @@ class Store:
         """All unfinished runs, with their progress."""
         return [self._run(entry) for entry in self._entries() if not entry.finished]
 
+    def run(self, ref: str) -> Run | None:
+        """The unfinished run that `ref` means, None where it means something else or nothing."""
+        entries = self._entries()
+        fitting = [e for e in _matching(ref, entries) if e.finished] or _matching(ref, entries)
+        return self._run(fitting[0]) if len(fitting) == 1 and not fitting[0].finished else None
+
+    def unfinished(self, ref: str) -> Run:
+        """The unfinished run that `ref` means, by its own name or id or by those of what it was begun for.
+
+        Raises ArtifactError where there is none, or where there are several.
+        """
+        runs = self.runs()
+        fitting = _matching(ref, runs) or [run for run in runs if run.goal and _matching(ref, [run.goal])]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            raise _ambiguous(ref, fitting)
+        if finished := _matching(ref, self._entries()):
+            raise ArtifactError(f"{finished[0].ref} is finished: there is nothing to resume", "`show` shows it")
+        raise ArtifactError(f"there is no unfinished run {ref!r} in the store", "`list` shows all")
+
     def kept_bytes(self, kind: str, id: str) -> int:
         """The bytes that an unfinished run of that kind and id has on the disk, 0 without such a run."""
         runs = [e.path for e in self._entries(kind) if e.id == id and not e.finished]
-        return sum(files.regular_size(path) or 0 for run in runs for path in run.glob("*"))
+        return sum(map(files.tree_bytes, runs))
 
     @contextlib.contextmanager
     def workspace(self, kind: str, name: str, id: str, wait: bool = True, emit: Emit = silent) -> Iterator[Workspace]:
@@ -146,8 +170,14 @@ class Store:
 
     def _run(self, entry: Entry) -> Run:
         owner = locks.owner_of(self.locks, f"{entry.kind}-{entry.id}")
-        running = owner is not None and owner.alive
-        return Run(**vars(entry), progress=states.progress(entry.path), running=running)
+        latest = next(map(states.modified, states.files(entry.path)), None)
+        return Run(
+            **vars(entry),
+            progress=states.progress(entry.path),
+            owner=str(owner) if owner is not None and owner.alive else None,
+            saved=None if latest is None else latest / 1e9,
+            request=requests.read(entry.path),
+        )
 
     def sweep(self) -> list_[Path]:
         """Finish all removals that were killed; returns the folders."""
@@ -178,7 +208,7 @@ def _resolve(ref: str, entries: Sequence[Entry], kind: str | None = None) -> Ent
     return fitting[0]
 
 
-def _matching(ref: str, entries: Sequence[Entry]) -> list[Entry]:
+def _matching(ref: str, entries: Sequence[_E]) -> list[_E]:
     """All entries that `ref` could mean."""
     name, at, prefix = ref.rpartition("@")
     if at:

@@ -202,6 +202,13 @@ def require_sha256(name: str, wanted: str, found: str) -> None:
         raise ArtifactError(f"{name} is not the file that was written: its sha256 differs", DAMAGED_HINT)
 
 
+def tree_bytes(path: Path) -> int:
+    """The bytes of a file, or of all files in a folder; links are not followed, and what vanishes meanwhile is 0."""
+    if not path.is_dir() or path.is_symlink():
+        return regular_size(path) or 0
+    return sum(regular_size(Path(folder) / name) or 0 for folder, _, names in os.walk(path) for name in names)
+
+
 def remove_tree(path: Path) -> None:
     """Delete a folder with its content, or a file; a missing one is no error. Raises StoreError."""
     with disk_errors(path, "remove"):
