@@ -102,10 +102,18 @@ class ShownRun(Document):
         state = f"running: {self.owner}" if self.owner else "interrupted"
         saved = datetime.fromisoformat(self.saved).astimezone().isoformat(" ", "minutes")[:16] if self.saved else "-"
         goal = run.target if run.target != run.ref else None
-        pairs: list[tuple[str, object]] = [("what", self.summary), ("part of", goal), ("state", state), ("progress", run.done)]
-        pairs += [("last saved", saved), ("path", run.path), ("size", size(self.size_bytes))]
-        pairs += [("data", self.recipe.get("data", {}).get("dataset")), ("begun by", self.begun_by)]
-        pairs += [("to resume", run.resume or _UNRECORDED)]
+        pairs: list[tuple[str, object]] = [
+            ("what", self.summary),
+            ("part of", goal),
+            ("state", state),
+            ("progress", run.done),
+            ("last saved", saved),
+            ("path", run.path),
+            ("size", size(self.size_bytes)),
+            ("data", self.recipe.get("data", {}).get("dataset")),
+            ("begun by", self.begun_by),
+            ("to resume", run.resume or _UNRECORDED),
+        ]
         yield Pairs([(name, value) for name, value in pairs if value is not None])
 
 

@@ -35,7 +35,8 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `target` is the name@id of what it makes in the end: a run of it may be that of a pool which it needs first.
     `recipe` is settled, save that its data set is where it lies; `set` and `pool` are ids in the store or absolute
     paths; `changes` are those of an evaluation. `device` to `memory_budget` are of the machine, as in a runtime.
-    `summary` says in a few words what the run does, `line` what a person typed: both are only shown.
+    `needs` are the ids of what the target is made from; `summary` says in a few words what the run does, `line` what
+    a person typed: both are only shown.
     """
 
     schema: Literal[1] = 1
@@ -52,6 +53,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     compile: bool | None = None
     segment: _Count | None = None
     memory_budget: _Count | None = None
+    needs: tuple[_Text, ...] = ()
     summary: _Text = ""
     line: _Text = ""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import fnmatch
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -18,10 +19,12 @@ from apmctl_core.artifacts import request as requests
 from apmctl_core.artifacts import states
 from apmctl_core.artifacts.artifact import Artifact, Damaged, Entry, Run, open_artifact, open_stored
 from apmctl_core.artifacts.kind import KINDS
-from apmctl_core.artifacts.workspace import PARTIAL, TRASH, Workspace, discard, partial_name
+from apmctl_core.artifacts.workspace import PARTIAL, Workspace, partial_name
 from apmctl_core.errors import ArtifactError, StoreError
 from apmctl_core.events import Emit, silent
 from apmctl_core.storage import files, locks
+from apmctl_core.storage.files import TRASH, discard
+from apmctl_core.storage.garbage import Garbage
 
 list_ = list  # inside Store, `list` is a method
 _PREFIX = re.compile(r"[0-9a-f]{4,12}")
@@ -69,6 +72,18 @@ class Store:
         """What `remove` would remove: as `find`, but damaged artifacts and unfinished runs count, and paths do not."""
         entry = _resolve(ref, self._entries())
         return self._open(entry) if entry.finished else self._run(entry)
+
+    def match(self, pattern: str) -> list_[Artifact | Damaged | Run]:
+        """All whose name or name@id matches a pattern with `*`, `?` or `[...]`, save runs that a process works on.
+
+        Raises ArtifactError where nothing does.
+        """
+        names = [e for e in self._entries() if any(fnmatch.fnmatchcase(text, pattern) for text in (e.name, e.ref))]
+        targets = [self._open(entry) if entry.finished else self._run(entry) for entry in names]
+        idle = [target for target in targets if not (isinstance(target, Run) and target.running)]
+        if not idle:
+            raise ArtifactError(f"nothing in the store matches {pattern!r}", "`list` shows what is in it")
+        return idle
 
     def list(self, kind: str | None = None) -> list_[Artifact]:
         """All sound artifacts by kind and name."""
@@ -179,9 +194,20 @@ class Store:
             request=requests.read(entry.path),
         )
 
-    def sweep(self) -> list_[Path]:
-        """Finish all removals that were killed; returns the folders."""
-        return [path for kind in KINDS for path in self._sweep(kind)]
+    def garbage(self) -> Iterator[Garbage]:
+        """What killed removals left, and reports on sets that the store does not have.
+
+        Such a set may lie elsewhere: sets are evaluated wherever they are.
+        """
+        for kind in KINDS:
+            for trash in sorted(self._folder(kind).glob(f"*/.*{TRASH}")):
+                key = f"{kind}-{trash.name.lstrip('.').partition('.')[0]}"
+                yield Garbage(path=trash, kind="leftover", what=f"a removed {kind}", lock=(self.locks, key))
+        sets = {entry.id for entry in self._entries("set")}
+        for report in self.list("report"):
+            if report.manifest.inputs.get("set") not in sets:
+                what, lock = "a report on a set that is not in this store", (self.locks, f"report-{report.id}")
+                yield Garbage(path=report.path, kind="orphan", what=what, lock=lock)
 
     def _sweep(self, kind: str) -> list_[Path]:
         """Finish removals that were killed; another process may do the same at the same time."""

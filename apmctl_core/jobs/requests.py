@@ -39,8 +39,15 @@ def located(recipe: Recipe, job: Job) -> dict[str, object]:
 
 def _request(session: Session, action: str, job: Job, given: dict[str, object]) -> Request:
     sources = {name: _ref(session, source) for name, source in job.reads.items() if isinstance(source, Located)}
-    target, line = f"{job.label}@{job.id}", session.line
-    return Request(action=action, target=target, name=job.name, line=line, **sources, **given)  # type: ignore[arg-type]
+    return Request(
+        action=action,  # type: ignore[arg-type]
+        target=f"{job.label}@{job.id}",
+        name=job.name,
+        needs=tuple(source.id for source in job.reads.values()),
+        line=session.line,
+        **sources,  # type: ignore[arg-type]
+        **given,  # type: ignore[arg-type]
+    )
 
 
 def _machine(session: Session) -> dict[str, object]:
