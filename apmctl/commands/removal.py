@@ -30,9 +30,9 @@ class Removed(Document):
 
     command: str = "rm"
     removed: Sequence[str]
-    reports: Sequence[str] = ()
-    broken: Sequence[str] = ()
-    freed_bytes: int = 0
+    reports: Sequence[str]
+    broken: Sequence[str]
+    freed_bytes: int
 
     def brief(self) -> str:
         return "\n".join(self.removed)
@@ -85,11 +85,10 @@ def _ask(plan: Removal, freed: int, out: Sink) -> None:
         asking.line(f"{target.kind} {target.ref}")
     for line in consequences:
         asking.note(line, "warning")
-    try:
-        agreed = typer.confirm(f"Remove {count(len(plan.targets), 'item')}, {size(freed)}?", err=True)
-    except typer.Abort:
-        agreed = False
-    if not agreed:
+    # Not `typer.confirm`, whose prompt would reach stdout, which carries only the result.
+    sys.stderr.write(f"Remove {count(len(plan.targets), 'item')}, {size(freed)}? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         asking.line("nothing was removed")
         raise typer.Exit(FAILED)
 
