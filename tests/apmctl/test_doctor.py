@@ -74,3 +74,10 @@ def test_the_token_for_the_hub_is_never_shown(monkeypatch: pytest.MonkeyPatch) -
 def test_a_missing_library_is_an_error() -> None:
     check = checks.library("no-such-library-at-all")
     assert (check.status, check.hint) == ("error", "pip install no-such-library-at-all")
+
+
+def test_the_size_of_the_cache_is_told(tmp_path: Path) -> None:
+    assert "in its cache" not in checks.writable(tmp_path).detail
+    (tmp_path / "cache" / "data").mkdir(parents=True)
+    (tmp_path / "cache" / "data" / "file").write_bytes(b"x" * 3_100_000)
+    assert checks.writable(tmp_path).detail.endswith("3.1 MB in its cache (`apmctl gc --cache` empties it)")
