@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,7 +38,7 @@ class UnfinishedRun(Identity):
     def by(cls, run: Run, **more: Any) -> Self:
         """A run with what its request says."""
         request = run.request
-        resume, target = (f"apmctl resume {run.id}", request.target) if request else (None, None)
+        resume, target = (command(run), request.target) if request else (None, None)
         return cls.of(run, target=target, resume=resume, **more)
 
     @property
@@ -54,6 +55,15 @@ class UnfinishedRun(Identity):
     def row(self) -> tuple[str, ...]:
         """The cells of the table of runs."""
         return self.kind, self.ref, self.done, self.state
+
+
+def command(run: Run) -> str:
+    """The command that resumes a run, to be copied: it names the store if that is not the user's own."""
+    from apmctl_core.storage.files import user_store
+
+    root = run.path.absolute().parents[2]
+    store = [] if root == user_store().absolute() else ["--store", str(root)]
+    return shlex.join(["apmctl", "resume", run.id, *store])
 
 
 def unfinished(runs: Sequence[UnfinishedRun]) -> Iterator[Block]:

@@ -27,7 +27,7 @@ from apmctl_core.jobs.work import Product, Work
 from apmctl_core.machine import memory
 from apmctl_core.machine.cost import Cost
 from apmctl_core.models import NetworkSize, size_of
-from apmctl_core.storage.files import require_space
+from apmctl_core.storage.files import require_space, user_store
 from apmctl_core.values import Task
 
 # On the disk, a state takes its bytes three times: the newest, the one before, and the one that is being written.
@@ -188,7 +188,7 @@ class Job(ABC):
         try:
             yield
         except Interrupted as e:
-            if workspace.resumed:
+            if workspace.resumed and session.store.root.absolute() == user_store().absolute():
                 e.hint = f"rerun the same command or `resume {self.id}` to resume"
             raise
 

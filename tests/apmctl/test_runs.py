@@ -48,6 +48,13 @@ def test_list_has_unfinished_runs_with_their_progress_and_the_command_that_resum
     assert cli("list", "--quiet").out == ""
 
 
+def test_the_command_that_resumes_names_a_store_that_is_not_the_default(cli: Cli, tmp_path: Path) -> None:
+    other = tmp_path / "an other"
+    begun = begin_run(other, **ASKED)
+    (run,) = cli("list", "--store", str(other), "--json").document["runs"]
+    assert run["resume"] == f"apmctl resume {begun} --store '{other}'"
+
+
 def test_a_run_of_an_earlier_version_is_resumed_by_its_command(cli: Cli, root: Path) -> None:
     begin_run(root)
     (run,) = cli("list", "--json").document["runs"]

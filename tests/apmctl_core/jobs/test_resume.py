@@ -104,8 +104,14 @@ MOMENTS = [
 
 @pytest.mark.parametrize(("stage", "number", "by"), MOMENTS)
 def test_a_signal_at_any_stage_is_resumed_to_the_same_bytes(
-    tmp_path: Path, reference: dict[str, bytes], stage: str, number: int, by: str
+    tmp_path: Path,
+    reference: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    number: int,
+    by: str,
 ) -> None:
+    monkeypatch.setenv("APMCTL_HOME", str(tmp_path))
     with pytest.raises(Interrupted) as caught:
         everything(tmp_path, At(stage, number, lambda: signal.raise_signal(signal.SIGTERM)))
     assert caught.value.signal == signal.SIGTERM
