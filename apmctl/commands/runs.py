@@ -71,8 +71,8 @@ def unfinished(runs: Sequence[UnfinishedRun]) -> Iterator[Block]:
     yield Table(("unfinished", "artifact", "progress", "state"), [run.row() for run in runs], wrap=("state",))
     for run in runs:
         if run.resume and not run.running:
-            goal = "" if run.target == run.ref else f" (goes on to {run.target})"
-            yield f"to resume {run.name}: {run.resume}{goal}"
+            goal = "" if run.target == run.ref else f", then {str(run.target).partition('@')[0]}"
+            yield f"{run.resume}  # resumes {run.name}{goal}"
 
 
 class ShownRun(Document):

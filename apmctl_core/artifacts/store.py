@@ -99,25 +99,29 @@ class Store:
         return [self._run(entry) for entry in self._entries() if not entry.finished]
 
     def run(self, ref: str) -> Run | None:
-        """The unfinished run that `ref` means, None where it means something else or nothing."""
-        entries = self._entries()
-        fitting = [e for e in _matching(ref, entries) if e.finished] or _matching(ref, entries)
-        return self._run(fitting[0]) if len(fitting) == 1 and not fitting[0].finished else None
+        """The unfinished run that `ref` means, as in `unfinished`; None where it means something else or several."""
+        if any(entry.finished for entry in _matching(ref, self._entries())):
+            return None
+        runs = self._runs_of(ref)
+        return runs[0] if len(runs) == 1 else None
 
     def unfinished(self, ref: str) -> Run:
         """The unfinished run that `ref` means, by its own name or id or by those of what it was begun for.
 
         Raises ArtifactError where there is none, or where there are several.
         """
-        runs = self.runs()
-        fitting = _matching(ref, runs) or [run for run in runs if run.goal and _matching(ref, [run.goal])]
-        if len(fitting) == 1:
-            return fitting[0]
-        if fitting:
-            raise _ambiguous(ref, fitting)
-        if finished := _matching(ref, self._entries()):
+        runs = self._runs_of(ref)
+        if len(runs) > 1:
+            raise _ambiguous(ref, runs)
+        if not runs and (finished := _matching(ref, self._entries())):
             raise ArtifactError(f"{finished[0].ref} is finished: there is nothing to resume", "`show` shows it")
-        raise ArtifactError(f"there is no unfinished run {ref!r} in the store", "`list` shows all")
+        if not runs:
+            raise ArtifactError(f"there is no unfinished run {ref!r} in the store", "`list` shows all")
+        return runs[0]
+
+    def _runs_of(self, ref: str) -> list_[Run]:
+        runs = self.runs()
+        return _matching(ref, runs) or [run for run in runs if run.goal and _matching(ref, [run.goal])]
 
     def kept_bytes(self, kind: str, id: str) -> int:
         """The bytes that an unfinished run of that kind and id has on the disk, 0 without such a run."""

@@ -150,7 +150,7 @@ def test_rm_takes_patterns(cli: Cli, root: Path, pool: Artifact, distilled: Arti
 def test_rm_leaves_a_run_alone_that_a_process_works_on(cli: Cli, root: Path) -> None:
     begun, idle = begin_run(root, "digits-ipc1"), put(root, "set", "digits-ipc2")
     with locks.hold(root / "locks", f"set-{begun}", "set"):
-        answer = cli("rm", idle.ref, f"digits-ipc1@{begun}")
+        answer = cli("rm", f"digits-ipc1@{begun}", idle.ref)
         assert (answer.code, idle.path.exists()) == (1, True)
         assert f"set digits-ipc1@{begun} is locked by process" in answer.err
         assert cli("rm", "digits*", "--yes", "--quiet").out == f"{idle.ref}\n"

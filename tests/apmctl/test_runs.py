@@ -44,7 +44,7 @@ def test_list_has_unfinished_runs_with_their_progress_and_the_command_that_resum
     assert (run["target"], run["resume"]) == (f"digits-ipc1@{begun}", f"apmctl resume {begun}")
     lines = cli("list").out.splitlines()
     assert lines[1].split()[2:] == ["3/240", "rounds", "interrupted"]
-    assert lines[2] == f"to resume digits-ipc1: apmctl resume {begun}"
+    assert lines[2] == f"apmctl resume {begun}  # resumes digits-ipc1"
     assert cli("list", "--quiet").out == ""
 
 
@@ -86,9 +86,9 @@ def test_a_run_fits_into_80_columns() -> None:
 
 def test_a_pool_that_was_begun_for_a_set_says_so(cli: Cli, root: Path) -> None:
     begun = begin_run(root, "teachers", target="digits-ipc1@0123456789ab")
-    command = f"to resume teachers: apmctl resume {begun}"
-    assert cli("list").out.splitlines()[-1] == f"{command} (goes on to digits-ipc1@0123456789ab)"
-    assert "part of     digits-ipc1@0123456789ab" in cli("show", "teachers").out
+    assert cli("list").out.splitlines()[-1] == f"apmctl resume {begun}  # resumes teachers, then digits-ipc1"
+    for ref in ("teachers", "digits-ipc1"):
+        assert "part of     digits-ipc1@0123456789ab" in cli("show", ref).out
 
 
 def test_show_describes_an_unfinished_run(cli: Cli, root: Path) -> None:
@@ -106,7 +106,7 @@ def test_show_describes_an_unfinished_run(cli: Cli, root: Path) -> None:
     assert cli("show", "digits-ipc1", "--quiet").out == f"{run.path}\n"
     with locks.hold(root / "locks", f"set-{begun}", "set"):
         assert f"running: process {os.getpid()} (since " in cli("show", "digits-ipc1").out
-        assert "to resume" not in cli("list").out
+        assert "apmctl resume" not in cli("list").out
 
 
 def test_show_of_a_name_that_is_finished_too_means_the_artifact(cli: Cli, root: Path) -> None:
