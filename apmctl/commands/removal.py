@@ -173,6 +173,7 @@ def gc(cache: bool, orphans: bool, dry_run: bool, store: Store, out: Sink) -> No
             selected=each.kind in chosen,
         )
         for each in (*store.garbage(), *staging.garbage(store), *garbage(store.cache))
+        if not each.in_use
     }
     removed = [entry for each, entry in entries.items() if entry.selected and not dry_run and _removed(each, out)]
     out.result(

@@ -12,7 +12,7 @@ _CACHES = {"data": "decoded data set", "preprocessing": "preprocessing"}
 
 
 def garbage(cache: Path) -> Iterator[Garbage]:
-    """Everything in the caches that no process is writing: what was left half-made, and what can be made again.
+    """Everything in the caches: what is half-made, and what can be made again.
 
     Each is written under the lock of its name, which lies beside it. Raises StoreError.
     """
@@ -25,6 +25,4 @@ def garbage(cache: Path) -> Iterator[Garbage]:
             key = path.name.lstrip(".").partition(".")[0]
             if path.suffix not in (".lock", ".json") and not path.is_symlink():
                 about = (f"{what}, half-made", "leftover") if half else (what, "cache")
-                each = Garbage(path=path, what=about[0], kind=about[1], lock=(folder, key))
-                if not each.in_use:
-                    yield each
+                yield Garbage(path=path, what=about[0], kind=about[1], lock=(folder, key))

@@ -41,12 +41,12 @@ def staged(store: Store, way: str, repo: str, key: str, *, wait: bool = True, em
 
 
 def sweep(store: Store, kept_s: float = 0.0) -> list[Path]:
-    """Remove what `garbage` gives; returns what was removed. What cannot be removed stays."""
+    """Remove what `garbage` gives; returns what was removed. What a process holds or the disk refuses stays."""
     return [each.path for each in garbage(store, kept_s) if each.remove()]
 
 
 def garbage(store: Store, kept_s: float = 0.0) -> Iterator[Garbage]:
-    """What killed pushes left, and what pulls left more than `kept_s` seconds ago, if no running process holds it."""
+    """What killed pushes left, and what pulls left more than `kept_s` seconds ago."""
     home = origins.folder(store)
     older = [*home.glob("push-*"), *files.subfolders(home / "downloads")]  # as apmctl 0.1.0 left them, without a lock
     for place in (*older, *(place for way in WAYS for place in files.subfolders(home / way))):
@@ -54,9 +54,7 @@ def garbage(store: Store, kept_s: float = 0.0) -> Iterator[Garbage]:
             if place.parent.name != "push" and time.time() - _touched(place) < kept_s:
                 continue
             way = "push" if "push" in (place.parent.name, place.name[:4]) else "pull"
-            each = Garbage(path=place, kind="leftover", what=f"an unfinished {way}", lock=(store.locks, _lock(place)))
-            if not each.in_use:
-                yield each
+            yield Garbage(path=place, kind="leftover", what=f"an unfinished {way}", lock=(store.locks, _lock(place)))
 
 
 def _touched(place: Path) -> float:
