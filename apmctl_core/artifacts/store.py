@@ -65,7 +65,7 @@ class Store:
         entry = _resolve(ref, entries, kind)
         if not entry.finished:
             problem = f"{entry.ref} is a {entry.kind} that is not finished"
-            raise ArtifactError(problem, "rerun the command that began it to resume")
+            raise ArtifactError(problem, f"`resume {entry.id}` resumes it, as the command does that began it")
         return open_stored(entry.path, entry.kind)
 
     def target(self, ref: str) -> Artifact | Damaged | Run:

@@ -104,6 +104,7 @@ def test_show_describes_an_unfinished_run(cli: Cli, root: Path) -> None:
     for part in (f"unfinished set {run.ref}", *ASKED.values(), "interrupted", "3/240 rounds", f"apmctl resume {begun}"):
         assert str(part) in text or part == ASKED["recipe"]
     assert cli("show", "digits-ipc1", "--quiet").out == f"{run.path}\n"
+    assert f"`apmctl resume {begun}` resumes it" in cli("verify", "digits-ipc1").err
     with locks.hold(root / "locks", f"set-{begun}", "set"):
         assert f"running: process {os.getpid()} (since " in cli("show", "digits-ipc1").out
         assert "apmctl resume" not in cli("list").out

@@ -48,6 +48,8 @@ def test_a_second_process_waits_with_a_message_or_leaves(tmp_path: Path) -> None
     assert answer.code == 1
     assert f"process {first.pid}" in answer.document["error"]["message"]
     assert answer.err.splitlines()[-1] == "hint: wait for it to end"
+    answer = shell("resume", "--no-wait")
+    assert (answer.code, f"is locked by process {first.pid}" in answer.err) == (1, True)
 
     second = shell.start(*LONG)
     second.wait_for(f"note: waiting for process {first.pid}")

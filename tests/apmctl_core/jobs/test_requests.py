@@ -43,8 +43,9 @@ def unfinished(session: Session) -> Run:
 
 
 def test_a_pool_that_was_begun_for_a_set_goes_on_to_the_set(session: Session) -> None:
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted) as caught:
         distill_set(stopping(replace(session, line="apmctl distill digits"), "teachers"), RECIPE, name="mine")
+    assert caught.value.hint == ""  # the id alone would be looked for in the user's own store, which is another one
     run = unfinished(session)
     request = run.request
     assert request is not None
