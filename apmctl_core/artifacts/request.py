@@ -68,7 +68,7 @@ def write(folder: Path, request: Request) -> None:
 def read(folder: Path) -> Request | None:
     """The request of the run in a folder, None where there is none that can be used: older versions wrote none."""
     try:
-        return _parse(folder / FILE)
+        return _parse(read_bounded(folder / FILE, MAX_BYTES), folder / FILE)
     except (ArtifactError, StoreError):
         return None
 
@@ -84,8 +84,8 @@ def read_own(folder: Path) -> Request:
         if os.fstat(file.fileno()).st_uid != os.getuid():
             problem = f"{folder.name.strip('.').partition('.')[0]} was begun by another user"
             raise ArtifactError(problem, "`show` says how; run that yourself to resume")
-    return _parse(path)
+        return _parse(file.read(MAX_BYTES), path)  # of one that is longer, this is no JSON
 
 
-def _parse(path: Path) -> Request:
-    return convert(strict_json.parse_object(read_bounded(path, MAX_BYTES), str(path)), Request, str(path))
+def _parse(data: bytes, path: Path) -> Request:
+    return convert(strict_json.parse_object(data, str(path)), Request, str(path))
