@@ -13,6 +13,7 @@ from pathlib import Path
 from apmctl.text import size
 from apmctl_core import __version__
 from apmctl_core.machine.diagnosis import Check, diagnose
+from apmctl_core.storage.files import tree_bytes
 
 _LIBRARIES = ("torch", "torchvision", "numpy", "safetensors", "datasets", "huggingface_hub", "scikit-learn")
 _LITTLE_SPACE = 1e9  # bytes
@@ -58,6 +59,8 @@ def writable(store: Path) -> Check:
     except OSError as e:
         return Check("store", "error", f"{store}: {e.strerror}", "choose a writable folder with --store")
     detail = f"{store}{'' if folder == store else ' (not created yet)'}, {size(free)} free"
+    if cached := tree_bytes(store / "cache"):
+        detail += f", {size(cached)} in its cache (`apmctl gc --cache` empties it)"
     if free < _LITTLE_SPACE:
         return Check("store", "warning", detail, "free some space: pools of many teachers take gigabytes")
     return Check("store", "ok", detail)

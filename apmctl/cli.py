@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated
@@ -19,6 +20,7 @@ from apmctl.commands.hub import pull, push
 from apmctl.commands.look import list_, show, verify
 from apmctl.commands.make import distill, evaluate, relabel, teachers
 from apmctl.commands.removal import gc, remove
+from apmctl.commands.runs import resume
 from apmctl.output import Sink
 from apmctl_core import __version__
 from apmctl_core.errors import ConfigError, Interrupted
@@ -41,7 +43,13 @@ def start(
 
 
 _PANELS: dict[str, dict[str, Callable[..., None]]] = {
-    "Make and evaluate": {"teachers": teachers, "distill": distill, "relabel": relabel, "eval": evaluate},
+    "Make and evaluate": {
+        "teachers": teachers,
+        "distill": distill,
+        "relabel": relabel,
+        "eval": evaluate,
+        "resume": resume,
+    },
     "Manage artifacts": {"list": list_, "show": show, "verify": verify, "rm": remove, "gc": gc},
     "Share": {"push": push, "pull": pull},
     "About": {"presets": presets, "doctor": doctor},
@@ -66,6 +74,7 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; unforeseen errors keep their traceback."""
     errors.RUNNING.set(arguments[0] if arguments else "")
+    errors.LINE.set(shlex.join(["apmctl", *arguments]))
     try:
         interrupts.install()
         code = app(args=list(arguments), prog_name="apmctl", standalone_mode=False)

@@ -38,9 +38,10 @@ _RELABEL = {"distill.committee": "--committee"}
 _SETTINGS = "store device compile segment memory_budget name revision tag private license create_pr"
 _FLAGS = {name: "--" + name.replace("_", "-") for name in _SETTINGS.split()}
 _FLAGS |= {"data_path": "--data", "pool": "--teachers"}
-_ACTIONS = "list show verify rm teachers distill relabel eval push pull presets doctor gc"
+_ACTIONS = "list show verify rm teachers distill relabel eval push pull presets doctor gc resume"
 
 RUNNING: ContextVar[str] = ContextVar("command", default="")  # whose flags notes name
+LINE: ContextVar[str] = ContextVar("line", default="")  # as a person could type it again
 
 
 def translate(text: str, command: str) -> str:
@@ -77,7 +78,7 @@ def describe(error: BaseException, command: str = "") -> Failure | None:
     """How to tell an error of a command; None for one that nobody foresaw."""
     name, hint, code = type(error).__name__, "", FAILED
     if isinstance(error, core.Interrupted):
-        message, hint, code = error.message, error.hint, SIGNALLED + error.signal
+        message, hint, code = error.message, translate(error.hint, command), SIGNALLED + error.signal
     elif isinstance(error, KeyboardInterrupt):
         message, hint, code = "interrupted", "rerun the same command to resume", SIGNALLED + 2
     elif isinstance(error, core.ApmError):

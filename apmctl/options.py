@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apmctl import progress
+from apmctl.errors import LINE
 from apmctl.output import Sink
 from apmctl.signature import SOURCE_PANEL, Values, argument, option, together
 from apmctl.text import parse_size
@@ -27,7 +28,7 @@ OpenSession = Callable[[Sink], AbstractContextManager["Session"]]
 
 
 @contextmanager
-def _session(values: Values, out: Sink) -> Iterator[Session]:
+def open_session(values: Values, out: Sink) -> Iterator[Session]:
     """A session of the engine whose events `out` prints.
 
     Raises DeviceError for a device that is not available, ConfigError for a segment or a budget that makes no sense.
@@ -39,7 +40,8 @@ def _session(values: Values, out: Sink) -> Iterator[Session]:
 
         computing = runtime.resolve(values["device"], values["compile"], segment, budget)
         store, data, wait = _store(values), values["data"], not values["no_wait"]
-        yield Session(store=store, runtime=computing, data_path=data, emit=emit, wait=wait)
+        line = LINE.get()
+        yield Session(store=store, runtime=computing, data_path=data, emit=emit, wait=wait, line=line)
 
 
 def _store(values: Values) -> Store:
@@ -97,4 +99,5 @@ _COMPUTE = (
 )
 STORE = together("store", (_STORE,), _store)
 _DATA = _run("--data", Path | None, _DATA_HELP, metavar="DIR")
-MACHINE = together("open_session", (_DATA, _STORE, *_COMPUTE), lambda values: partial(_session, values))
+MACHINE = together("open_session", (_DATA, _STORE, *_COMPUTE), lambda values: partial(open_session, values))
+COMPUTE = together("machine", (_DATA, *_COMPUTE), dict)

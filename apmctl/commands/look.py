@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from apmctl import progress
 from apmctl.blocks import Block, Pairs, Table
+from apmctl.commands.runs import ShownRun, UnfinishedRun, unfinished
 from apmctl.options import OUTPUT, REF, STORE
 from apmctl.output import Sink
 from apmctl.results import Document, Identity, accuracies, flat, readings
 from apmctl.signature import option, takes
-from apmctl.text import count, plural, size
+from apmctl.text import count, size
 from apmctl_core.errors import ApmError
 
 if TYPE_CHECKING:
@@ -54,20 +55,6 @@ def _local(created: Any) -> str:
         return "-"
 
 
-class UnfinishedRun(Identity):
-    """A run that another command works on or that was interrupted."""
-
-    running: bool
-    progress: Mapping[str, Any] | None
-
-    def row(self) -> tuple[str, ...]:
-        """The cells of `Listing`'s table."""
-        state = "running" if self.running else "interrupted; rerun the same command to resume"
-        p, parts = self.progress or {}, {"done", "total", "unit"}
-        progress = f"{p['done']}/{p['total']} {plural(str(p['unit']))}" if parts <= p.keys() else "-"
-        return self.kind, self.ref, progress, state
-
-
 class Listing(Document):
     """The artifacts and the unfinished runs of a store."""
 
@@ -81,7 +68,7 @@ class Listing(Document):
         reports = _newest_reports(artifacts)
         return cls(
             artifacts=[ListedArtifact.by(a, reports) for a in artifacts if kind in (None, a.kind)],
-            runs=[UnfinishedRun.of(run) for run in runs if kind in (None, run.kind)],
+            runs=[UnfinishedRun.by(run) for run in runs if kind in (None, run.kind)],
         )
 
     def brief(self) -> str:
@@ -101,8 +88,7 @@ class Listing(Document):
         if self.artifacts and self.runs:
             yield ""
         if self.runs:
-            rows = [run.row() for run in self.runs]
-            yield Table(("unfinished", "artifact", "progress", "state"), rows, wrap=("state",))
+            yield from unfinished(self.runs)
 
 
 def _newest_reports(artifacts: Sequence[Artifact]) -> dict[str, Artifact]:
@@ -212,7 +198,10 @@ def list_(kind: Kind | None, store: Store, out: Sink) -> None:
 
 @takes(REF, STORE, OUTPUT)
 def show(ref: str, store: Store, out: Sink) -> None:
-    """Show an artifact: its recipe, inputs, metrics and files."""
+    """Show an artifact: its recipe, inputs, metrics and files; or how far an unfinished run is."""
+    if run := store.run(ref):
+        out.result(ShownRun.by(run))
+        return
     with progress.listening(out) as emit:
         from apmctl_core.artifacts.verify import note_missing_digest
         from apmctl_core.hub.find import find

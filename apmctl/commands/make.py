@@ -78,6 +78,12 @@ class Evaluated(Document):
     elapsed_s: float
     peak_memory_bytes: int
 
+    @classmethod
+    def by(cls, outcome: Outcome) -> Self:
+        """The result of an evaluation."""
+        report = EvaluationReport.of(outcome.artifact, reused=outcome.reused, set=outcome.metrics["set"])
+        return cls.of(outcome, artifact=report, results=outcome.metrics["results"])
+
     def brief(self) -> str:
         return "\n".join(f"{row.accuracy_mean:.4f}" for row in self.results)
 
@@ -209,8 +215,7 @@ def evaluate(
         from apmctl_core import jobs
 
         outcome = jobs.evaluate_set(session, ref, changes)
-    report = EvaluationReport.of(outcome.artifact, reused=outcome.reused, set=outcome.metrics["set"])
-    result = Evaluated.of(outcome, artifact=report, results=outcome.metrics["results"])
+    result = Evaluated.by(outcome)
     out.result(result)
     if min_accuracy is not None and (first := result.results[0]).accuracy_mean < min_accuracy:
         # The result stands on stdout; stderr and the exit code say that it is too low.

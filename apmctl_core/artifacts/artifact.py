@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from apmctl_core.artifacts import manifest as manifests
 from apmctl_core.artifacts.kind import KINDS
 from apmctl_core.artifacts.manifest import Manifest
+from apmctl_core.artifacts.request import Request
 from apmctl_core.errors import ApmError, ArtifactError, MismatchError
 from apmctl_core.storage.files import DAMAGED_HINT, is_folder, regular_size, require_sha256
 from apmctl_core.storage.tensors import Layout, read
@@ -98,10 +99,25 @@ class Damaged(Entry):
 
 @dataclass(frozen=True)
 class Run(Entry):
-    """An unfinished run: its progress (`done`, `total`, `unit`), and whether a process works on it."""
+    """An unfinished run: its progress (`done`, `total`, `unit`), who works on it, and how it was asked for, if known.
+
+    `saved` is when its latest state was written, in seconds since 1970, None before the first one.
+    """
 
     progress: dict[str, Any] | None
-    running: bool
+    owner: str | None
+    saved: float | None
+    request: Request | None
+
+    @property
+    def running(self) -> bool:
+        return self.owner is not None
+
+    @property
+    def goal(self) -> Entry | None:
+        """What the run was begun for, if that is something else than the run itself makes."""
+        name, _, id = self.request.target.partition("@") if self.request else ("", "", "")
+        return Entry(self.kind, name, id, self.path) if id not in ("", self.id) else None
 
 
 def open_artifact(path: Path, kind: str | None = None) -> Artifact:

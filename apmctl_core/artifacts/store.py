@@ -7,23 +7,29 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import fnmatch
 import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from apmctl_core.artifacts import manifest as manifests
+from apmctl_core.artifacts import request as requests
 from apmctl_core.artifacts import states
 from apmctl_core.artifacts.artifact import Artifact, Damaged, Entry, Run, open_artifact, open_stored
 from apmctl_core.artifacts.kind import KINDS
-from apmctl_core.artifacts.workspace import PARTIAL, TRASH, Workspace, discard, partial_name
+from apmctl_core.artifacts.workspace import PARTIAL, Workspace, partial_name
 from apmctl_core.errors import ArtifactError, StoreError
 from apmctl_core.events import Emit, silent
 from apmctl_core.storage import files, locks
+from apmctl_core.storage.files import TRASH, discard
+from apmctl_core.storage.garbage import Garbage
 
 list_ = list  # inside Store, `list` is a method
 _PREFIX = re.compile(r"[0-9a-f]{4,12}")
 _LISTED = 8
+_E = TypeVar("_E", bound=Entry)
 
 
 class Store:
@@ -59,13 +65,25 @@ class Store:
         entry = _resolve(ref, entries, kind)
         if not entry.finished:
             problem = f"{entry.ref} is a {entry.kind} that is not finished"
-            raise ArtifactError(problem, "rerun the command that began it to resume")
+            raise ArtifactError(problem, f"`resume {entry.id}` resumes it, as the command does that began it")
         return open_stored(entry.path, entry.kind)
 
     def target(self, ref: str) -> Artifact | Damaged | Run:
         """What `remove` would remove: as `find`, but damaged artifacts and unfinished runs count, and paths do not."""
         entry = _resolve(ref, self._entries())
         return self._open(entry) if entry.finished else self._run(entry)
+
+    def match(self, pattern: str) -> list_[Artifact | Damaged | Run]:
+        """All whose name or name@id matches a pattern with `*`, `?` or `[...]`, save runs that a process works on.
+
+        Raises ArtifactError where nothing does.
+        """
+        names = [e for e in self._entries() if any(fnmatch.fnmatchcase(text, pattern) for text in (e.name, e.ref))]
+        targets = [self._open(entry) if entry.finished else self._run(entry) for entry in names]
+        idle = [target for target in targets if not (isinstance(target, Run) and target.running)]
+        if not idle:
+            raise ArtifactError(f"nothing in the store matches {pattern!r}", "`list` shows what is in it")
+        return idle
 
     def list(self, kind: str | None = None) -> list_[Artifact]:
         """All sound artifacts by kind and name."""
@@ -80,10 +98,35 @@ class Store:
         """All unfinished runs, with their progress."""
         return [self._run(entry) for entry in self._entries() if not entry.finished]
 
+    def run(self, ref: str) -> Run | None:
+        """The unfinished run that `ref` means, as in `unfinished`; None where it means something else or several."""
+        if any(entry.finished for entry in _matching(ref, self._entries())):
+            return None
+        runs = self._runs_of(ref)
+        return runs[0] if len(runs) == 1 else None
+
+    def unfinished(self, ref: str) -> Run:
+        """The unfinished run that `ref` means, by its own name or id or by those of what it was begun for.
+
+        Raises ArtifactError where there is none, or where there are several.
+        """
+        runs = self._runs_of(ref)
+        if len(runs) > 1:
+            raise _ambiguous(ref, runs)
+        if not runs and (finished := _matching(ref, self._entries())):
+            raise ArtifactError(f"{finished[0].ref} is finished: there is nothing to resume", "`show` shows it")
+        if not runs:
+            raise ArtifactError(f"there is no unfinished run {ref!r} in the store", "`list` shows all")
+        return runs[0]
+
+    def _runs_of(self, ref: str) -> list_[Run]:
+        runs = self.runs()
+        return _matching(ref, runs) or [run for run in runs if run.goal and _matching(ref, [run.goal])]
+
     def kept_bytes(self, kind: str, id: str) -> int:
         """The bytes that an unfinished run of that kind and id has on the disk, 0 without such a run."""
         runs = [e.path for e in self._entries(kind) if e.id == id and not e.finished]
-        return sum(files.regular_size(path) or 0 for run in runs for path in run.glob("*"))
+        return sum(map(files.tree_bytes, runs))
 
     @contextlib.contextmanager
     def workspace(self, kind: str, name: str, id: str, wait: bool = True, emit: Emit = silent) -> Iterator[Workspace]:
@@ -146,12 +189,29 @@ class Store:
 
     def _run(self, entry: Entry) -> Run:
         owner = locks.owner_of(self.locks, f"{entry.kind}-{entry.id}")
-        running = owner is not None and owner.alive
-        return Run(**vars(entry), progress=states.progress(entry.path), running=running)
+        latest = next(map(states.modified, states.files(entry.path)), None)
+        return Run(
+            **vars(entry),
+            progress=states.progress(entry.path),
+            owner=str(owner) if owner is not None and owner.alive else None,
+            saved=None if latest is None else latest / 1e9,
+            request=requests.read(entry.path),
+        )
 
-    def sweep(self) -> list_[Path]:
-        """Finish all removals that were killed; returns the folders."""
-        return [path for kind in KINDS for path in self._sweep(kind)]
+    def garbage(self) -> Iterator[Garbage]:
+        """What killed removals left, and reports on sets that the store does not have.
+
+        Such a set may lie elsewhere: sets are evaluated wherever they are.
+        """
+        for kind in KINDS:
+            for trash in sorted(self._folder(kind).glob(f"*/.*{TRASH}")):
+                key = f"{kind}-{trash.name.lstrip('.').partition('.')[0]}"
+                yield Garbage(path=trash, kind="leftover", what=f"a removed {kind}", lock=(self.locks, key))
+        sets = {entry.id for entry in self._entries("set")}
+        for report in self.list("report"):
+            if report.manifest.inputs.get("set") not in sets:
+                what, lock = "a report on a set that is not in this store", (self.locks, f"report-{report.id}")
+                yield Garbage(path=report.path, kind="orphan", what=what, lock=lock)
 
     def _sweep(self, kind: str) -> list_[Path]:
         """Finish removals that were killed; another process may do the same at the same time."""
@@ -178,7 +238,7 @@ def _resolve(ref: str, entries: Sequence[Entry], kind: str | None = None) -> Ent
     return fitting[0]
 
 
-def _matching(ref: str, entries: Sequence[Entry]) -> list[Entry]:
+def _matching(ref: str, entries: Sequence[_E]) -> list[_E]:
     """All entries that `ref` could mean."""
     name, at, prefix = ref.rpartition("@")
     if at:

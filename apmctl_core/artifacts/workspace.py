@@ -6,7 +6,6 @@ import contextlib
 import json
 import math
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,27 +21,16 @@ from apmctl_core.errors import ArtifactError, StoreError
 from apmctl_core.events import Emit, silent
 from apmctl_core.machine.interrupts import shielded
 from apmctl_core.storage import files, strict_json
+from apmctl_core.storage.files import discard
 from apmctl_core.storage.strict_json import printable
 
 PARTIAL = ".partial"
-TRASH = ".trash"
 _MAX_HISTORY = 256 << 20
 
 
 def partial_name(id: str) -> str:
     """The folder name of an unfinished run."""
     return f".{id}{PARTIAL}"
-
-
-def discard(path: Path) -> None:
-    """Remove a folder of a store: hidden by one rename, then deleted. Raises StoreError."""
-    trash = path.with_name(f".{path.name.lstrip('.')}.{secrets.token_hex(4)}{TRASH}")
-    with files.disk_errors(path, "remove"):
-        try:
-            path.rename(trash)
-        except FileNotFoundError:
-            return
-    files.remove_tree(trash)
 
 
 def _loggable(value: Any) -> Any:

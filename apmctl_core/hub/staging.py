@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from apmctl_core.artifacts.store import Store
-from apmctl_core.errors import StoreError
 from apmctl_core.events import Emit, silent
 from apmctl_core.hub import origins
 from apmctl_core.storage import files, locks
+from apmctl_core.storage.garbage import Garbage
 
 WAYS = {"push": "the push to", "pull": "the pull of"}
 _KEPT_S = 24 * 3600.0  # how long a pull that was given up can be resumed
@@ -41,22 +41,20 @@ def staged(store: Store, way: str, repo: str, key: str, *, wait: bool = True, em
 
 
 def sweep(store: Store, kept_s: float = 0.0) -> list[Path]:
-    """Remove what killed pushes left, and what pulls left more than `kept_s` seconds ago; returns what was removed.
+    """Remove what `garbage` gives; returns what was removed. What a process holds or the disk refuses stays."""
+    return [each.path for each in garbage(store, kept_s) if each.remove()]
 
-    What a running process holds stays, and what cannot be removed.
-    """
-    removed = []
+
+def garbage(store: Store, kept_s: float = 0.0) -> Iterator[Garbage]:
+    """What killed pushes left, and what pulls left more than `kept_s` seconds ago."""
     home = origins.folder(store)
     older = [*home.glob("push-*"), *files.subfolders(home / "downloads")]  # as apmctl 0.1.0 left them, without a lock
     for place in (*older, *(place for way in WAYS for place in files.subfolders(home / way))):
-        with contextlib.suppress(OSError, StoreError):
+        with contextlib.suppress(OSError):
             if place.parent.name != "push" and time.time() - _touched(place) < kept_s:
                 continue
-            with locks.hold(store.locks, _lock(place), place.name, wait=False):
-                files.remove_tree(place)
-                files.remove_empty(place.parent)
-            removed.append(place)
-    return removed
+            way = "push" if "push" in (place.parent.name, place.name[:4]) else "pull"
+            yield Garbage(path=place, kind="leftover", what=f"an unfinished {way}", lock=(store.locks, _lock(place)))
 
 
 def _touched(place: Path) -> float:

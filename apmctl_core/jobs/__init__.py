@@ -8,6 +8,7 @@ from __future__ import annotations
 from apmctl_core.jobs.commands import distill_set, evaluate_set, relabel_set, release, train_pool
 from apmctl_core.jobs.job import Outcome, run
 from apmctl_core.jobs.plan import Plan, PlanStep, plan
+from apmctl_core.jobs.resume import resume
 from apmctl_core.jobs.session import Session
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "plan",
     "relabel_set",
     "release",
+    "resume",
     "run",
     "train_pool",
 ]

@@ -15,6 +15,7 @@ from apmctl_core.jobs.job import Located, Outcome, run
 from apmctl_core.jobs.pool import PoolJob
 from apmctl_core.jobs.recipes import check_pool, evaluation, recipe_of, settle
 from apmctl_core.jobs.report import ReportJob
+from apmctl_core.jobs.requests import asked, located
 from apmctl_core.jobs.session import Session
 from apmctl_core.jobs.set import RelabelJob, SetJob
 from apmctl_core.models import size_of
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 def train_pool(session: Session, recipe: Recipe, *, name: str | None = None) -> Outcome:
     """The pool of teachers of a recipe, reused or trained. Raises what loading data and training raise."""
-    return run(session, pool_job(session, recipe, session.load(recipe.data), name=name))
+    job = pool_job(session, recipe, session.load(recipe.data), name=name)
+    return run(asked(session, "teachers", job, recipe=located(recipe, job)), job)
 
 
 def distill_set(session: Session, recipe: Recipe, *, pool: str | None = None, name: str | None = None) -> Outcome:
@@ -34,7 +36,8 @@ def distill_set(session: Session, recipe: Recipe, *, pool: str | None = None, na
 
     Raises MismatchError where the named pool is of other data, another network or another preprocessing.
     """
-    return run(session, set_job(session, recipe, session.load(recipe.data), pool=pool, name=name))
+    job = set_job(session, recipe, session.load(recipe.data), pool=pool, name=name)
+    return run(asked(session, "distill", job, recipe=located(recipe, job)), job)
 
 
 def relabel_set(
@@ -44,7 +47,8 @@ def relabel_set(
 
     Raises MismatchError where the pool is of other data or another preprocessing.
     """
-    return run(session, relabel_job(session, ref, pool=pool, committee=committee, name=name))
+    job = relabel_job(session, ref, pool=pool, committee=committee, name=name)
+    return run(asked(session, "relabel", job, committee=committee), job)
 
 
 def evaluate_set(session: Session, ref: str, changes: dict[str, Any]) -> Outcome:
@@ -53,7 +57,7 @@ def evaluate_set(session: Session, ref: str, changes: dict[str, Any]) -> Outcome
     Raises MismatchError where the data at hand is not what the set was distilled from.
     """
     job = report_job(session, ref, changes)
-    outcome = run(session, job)
+    outcome = run(asked(session, "eval", job, changes=changes), job)
     return replace(outcome, metrics={"set": job.distilled.ref, "results": load_report(outcome.artifact).rows})
 
 

@@ -5,25 +5,29 @@ Jobs that read jobs are a graph; `run` walks it.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from apmctl_core.artifacts import Artifact, Manifest, open_artifact
+import msgspec
+
+from apmctl_core.artifacts import Artifact, Manifest, Workspace, open_artifact
+from apmctl_core.artifacts import request as requests
 from apmctl_core.artifacts.manifest import is_name
 from apmctl_core.config import Recipe, digest, subtree, to_dict
-from apmctl_core.errors import ArtifactError, ConfigError
+from apmctl_core.errors import ArtifactError, ConfigError, Interrupted
 from apmctl_core.events import Note
 from apmctl_core.jobs.session import Session
 from apmctl_core.jobs.work import Product, Work
 from apmctl_core.machine import memory
 from apmctl_core.machine.cost import Cost
 from apmctl_core.models import NetworkSize, size_of
-from apmctl_core.storage.files import require_space
+from apmctl_core.storage.files import require_space, user_store
 from apmctl_core.values import Task
 
 # On the disk, a state takes its bytes three times: the newest, the one before, and the one that is being written.
@@ -170,8 +174,23 @@ class Job(ABC):
             if workspace.resumed:
                 session.emit(Note(text=f"resuming unfinished {self.kind} {self.label}@{self.id}"))
             work = Work(session, workspace, self.recipe, self.seed)
-            product = self.make(work)
+            with self._recorded(session, workspace):
+                product = self.make(work)
             return outcome(workspace.publish(self._manifest(product, work)), False)
+
+    @contextlib.contextmanager
+    def _recorded(self, session: Session, workspace: Workspace) -> Iterator[None]:
+        """Keep in the run's folder what it was asked for; an interruption says that it can be resumed by that."""
+        if session.request is None:
+            yield
+            return
+        requests.write(workspace.path, msgspec.structs.replace(session.request, summary=self.describe()))
+        try:
+            yield
+        except Interrupted as e:
+            if workspace.resumed and session.store.root.absolute() == user_store().absolute():
+                e.hint = f"rerun the same command or `resume {self.id}` to resume"
+            raise
 
     def _manifest(self, product: Product, work: Work) -> Manifest:
         """The manifest of what was made, save the list of its files."""

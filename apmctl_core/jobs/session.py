@@ -7,6 +7,7 @@ from pathlib import Path
 
 from apmctl_core import data as datasets
 from apmctl_core.artifacts import Artifact, Store
+from apmctl_core.artifacts.request import Request
 from apmctl_core.config import DataConfig
 from apmctl_core.data import Dataset
 from apmctl_core.errors import MismatchError
@@ -17,13 +18,18 @@ from apmctl_core.machine.runtime import Runtime
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """The store, the runtime, where the data lies, who listens, and whether to wait for other processes."""
+    """The store, the runtime, where the data lies, who listens, and whether to wait for other processes.
+
+    `request` is what unfinished runs keep of what they were begun for, `line` what a person typed.
+    """
 
     store: Store
     runtime: Runtime
     data_path: Path | None = None
     emit: Emit = silent
     wait: bool = True
+    request: Request | None = None
+    line: str = ""
 
     def find(self, ref: str, kind: str) -> Artifact:
         """The artifact that a user names: in the store, in a folder, or on the Hub, from which it is pulled."""

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from apmctl_core.errors import ArtifactError, StoreError
 
+TRASH = ".trash"  # suffix of dot files and folders that are being removed
 TEMPORARY = ".tmp"  # suffix of dot files and folders that are being written; a killed process leaves them behind
 DAMAGED_HINT = "get a fresh copy of it, or remove it with `rm` and make it again"
 
@@ -202,6 +203,13 @@ def require_sha256(name: str, wanted: str, found: str) -> None:
         raise ArtifactError(f"{name} is not the file that was written: its sha256 differs", DAMAGED_HINT)
 
 
+def tree_bytes(path: Path) -> int:
+    """The bytes of a file, or of all files in a folder; links are not followed, and what vanishes meanwhile is 0."""
+    if not path.is_dir() or path.is_symlink():
+        return regular_size(path) or 0
+    return sum(regular_size(Path(folder) / name) or 0 for folder, _, names in os.walk(path) for name in names)
+
+
 def remove_tree(path: Path) -> None:
     """Delete a folder with its content, or a file; a missing one is no error. Raises StoreError."""
     with disk_errors(path, "remove"):
@@ -212,6 +220,17 @@ def remove_tree(path: Path) -> None:
                 path.unlink(missing_ok=True)
         except FileNotFoundError:  # another process is removing it, too
             shutil.rmtree(path, ignore_errors=True)
+
+
+def discard(path: Path) -> None:
+    """Remove a file or a folder that readers may see: hidden by one rename, then deleted. Raises StoreError."""
+    trash = path.with_name(f".{path.name.lstrip('.')}.{secrets.token_hex(4)}{TRASH}")
+    with disk_errors(path, "remove"):
+        try:
+            path.rename(trash)
+        except FileNotFoundError:
+            return
+    remove_tree(trash)
 
 
 def remove_empty(*folders: Path) -> None:

@@ -124,6 +124,12 @@ def running(folder: Path, key: str) -> bool:
     return owner is not None and owner.alive
 
 
+def living(folder: Path) -> list[Owner]:
+    """Who holds the locks of a folder, judged by their notes."""
+    owners = (_owner(note.with_suffix(".lock")) for note in sorted(folder.glob("[!.]*.json")))
+    return [owner for owner in owners if owner is not None and owner.alive]
+
+
 def _lock(folder: Path, key: str) -> Path:
     return folder / f"{key}.lock"
 

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from apmctl_core.artifacts import request as requests
 from apmctl_core.artifacts.artifact import Artifact
+from apmctl_core.artifacts.kind import KINDS
 from apmctl_core.artifacts.kinds.reports import ReportRow
 from apmctl_core.artifacts.manifest import Manifest
 from apmctl_core.artifacts.store import Store
@@ -42,9 +44,21 @@ def put_report(root: Path, rows: list[dict[str, Any]] | None = None, **changes: 
         return work.publish(manifest)
 
 
-def begin_run(root: Path, name: str = "digits-ipc1") -> str:
-    """An unfinished run in the store under `root`; returns its id."""
-    manifest = draft("set", name)
+def put(root: Path, kind: str, name: str, **changes: Any) -> Artifact:
+    """An artifact in the store under `root` of which the manifest alone is sound; its id follows from its name."""
+    manifest = draft(kind, name, **(changes | {"inputs": {"salt": name} | changes.get("inputs", {})}))
+    with Store(root).workspace(kind, name, manifest.id) as work:
+        for file in KINDS[kind].required:
+            work.write(file, b"\0" * 100)
+        return work.publish(manifest)
+
+
+def begin_run(root: Path, name: str = "digits-ipc1", **request: Any) -> str:
+    """An unfinished run in the store under `root`, begun as the fields of a request say, if any; returns its id."""
+    manifest = draft("set", name, inputs={"salt": name, "unfinished": "yes"})
     with Store(root).workspace("set", name, manifest.id) as work:
         work.save_state("images", {}, {"progress": {"done": 3, "total": 240, "unit": "round"}})
+        if request:
+            target = {"action": "distill", "target": f"{name}@{manifest.id}"}
+            requests.write(work.path, requests.Request(**(target | request)))
     return manifest.id

@@ -86,3 +86,10 @@ def test_a_torchvision_of_another_torch_is_a_warning(monkeypatch: pytest.MonkeyP
     (check,) = checks.mismatch()
     assert (check.status, check.hint) == ("warning", "install torch and torchvision together, of one build")
     assert "was built for another torch: operator torchvision::nms does not exist" in check.detail
+
+
+def test_the_size_of_the_cache_is_told(tmp_path: Path) -> None:
+    assert "in its cache" not in checks.writable(tmp_path).detail
+    (tmp_path / "cache" / "data").mkdir(parents=True)
+    (tmp_path / "cache" / "data" / "file").write_bytes(b"x" * 3_100_000)
+    assert checks.writable(tmp_path).detail.endswith("3.1 MB in its cache (`apmctl gc --cache` empties it)")

@@ -24,11 +24,11 @@ def test_signals_leave_in_time_and_the_run_is_listed_continued_and_removed(tmp_p
     answer, seconds = run.stop(signal.SIGINT)
     assert (answer.code, seconds < 5) == (130, True)
     assert [line.split(":")[0] for line in answer.err.splitlines()[-2:]] == ["error", "hint"]
-    assert "same command" in answer.err.splitlines()[-1]
     (first,) = shell.json("list")["runs"]
+    assert answer.err.splitlines()[-1] == f"hint: rerun the same command or `{first['resume']}` to resume"
     assert (first["kind"], first["running"], first["progress"]["total"]) == ("set", False, 30000)
 
-    run = shell.start(*LONG)
+    run = shell.start(*first["resume"].split()[1:])
     run.wait_for(RESUMING)
     run.wait_for("distill: ")
     answer, seconds = run.stop(signal.SIGTERM)
@@ -36,7 +36,7 @@ def test_signals_leave_in_time_and_the_run_is_listed_continued_and_removed(tmp_p
     assert shell.json("list")["runs"][0]["progress"]["done"] > first["progress"]["done"]
 
     ref = f"{first['name']}@{first['id']}"
-    assert shell.json("rm", ref) == {"command": "rm", "removed": [ref]}
+    assert shell.json("rm", ref)["removed"] == [ref]
     assert shell.json("list")["runs"] == []
 
 
@@ -48,6 +48,8 @@ def test_a_second_process_waits_with_a_message_or_leaves(tmp_path: Path) -> None
     assert answer.code == 1
     assert f"process {first.pid}" in answer.document["error"]["message"]
     assert answer.err.splitlines()[-1] == "hint: wait for it to end"
+    answer = shell("resume", "--no-wait")
+    assert (answer.code, f"is locked by process {first.pid}" in answer.err) == (1, True)
 
     second = shell.start(*LONG)
     second.wait_for(f"note: waiting for process {first.pid}")

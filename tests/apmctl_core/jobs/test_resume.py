@@ -19,7 +19,7 @@ from apmctl_core.artifacts import Store
 from apmctl_core.config import ApmConfig, DataConfig, EvalConfig, ModelConfig, Recipe, TeacherConfig, TrainConfig
 from apmctl_core.errors import ArtifactError, Interrupted, NumericsError, StoreError
 from apmctl_core.events import Emit, Event, Note, silent
-from apmctl_core.jobs import Outcome, Session, distill_set, evaluate_set, relabel_set, train_pool
+from apmctl_core.jobs import Outcome, Session, distill_set, evaluate_set, relabel_set, resume, train_pool
 from apmctl_core.jobs.commands import pool_job, set_job
 from apmctl_core.jobs.job import OVERHEAD
 from apmctl_core.jobs.pool import PoolJob
@@ -92,20 +92,26 @@ class At:
 
 
 MOMENTS = [
-    ("teachers", 1),
-    ("teachers", 3),
-    ("distill", 1),
-    ("distill", 4),
-    ("label", 2),
-    ("label", 8),
-    ("evaluate", 3),
+    ("teachers", 1, "command"),
+    ("teachers", 3, "request"),
+    ("distill", 1, "request"),
+    ("distill", 4, "command"),
+    ("label", 2, "command"),
+    ("label", 8, "request"),
+    ("evaluate", 3, "request"),
 ]
 
 
-@pytest.mark.parametrize(("stage", "number"), MOMENTS)
+@pytest.mark.parametrize(("stage", "number", "by"), MOMENTS)
 def test_a_signal_at_any_stage_is_resumed_to_the_same_bytes(
-    tmp_path: Path, reference: dict[str, bytes], stage: str, number: int
+    tmp_path: Path,
+    reference: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    number: int,
+    by: str,
 ) -> None:
+    monkeypatch.setenv("APMCTL_HOME", str(tmp_path))
     with pytest.raises(Interrupted) as caught:
         everything(tmp_path, At(stage, number, lambda: signal.raise_signal(signal.SIGTERM)))
     assert caught.value.signal == signal.SIGTERM
@@ -115,6 +121,10 @@ def test_a_signal_at_any_stage_is_resumed_to_the_same_bytes(
     assert not run.running
     interrupts.install()
     heard = At("", 0, lambda: None)
+    assert run.request is not None
+    assert caught.value.hint == f"rerun the same command or `resume {run.id}` to resume"
+    if by == "request":
+        assert resume(session(tmp_path, heard), run.request).artifact.ref == run.ref
     everything(tmp_path, heard)
     assert f"resuming unfinished {run.kind} {run.ref}" in heard.notes
     assert contents(tmp_path) == reference
