@@ -24,7 +24,7 @@ from apmctl_core.evaluation.scores import scores_of
 from apmctl_core.events import Progress
 from apmctl_core.machine.cost import Cost
 from apmctl_core.machine.segment import Segment
-from apmctl_core.models import NetworkSize, build
+from apmctl_core.models import ARCHITECTURES, NetworkSize, build
 from apmctl_core.models.size import ALL_GRADIENTS, FORWARD
 from apmctl_core.seeding import Stream
 from apmctl_core.training.checkpoint import Snapshot
@@ -141,7 +141,7 @@ class _Evaluation:
         return {
             "name": self._config.protocol,
             "networks": self._config.repeats,
-            "width": model.width,
+            **({"width": model.width} if ARCHITECTURES[model.arch].scales else {}),
             **procedure.describe(self._config),
             "images": len(self._set.images),
             "random_draws": len(self._set.baseline.index_DM) if self._set.baseline else 0,
