@@ -19,7 +19,7 @@ from apmctl_core.artifacts.kinds.reports import ReportRow
 from apmctl_core.config import EvalConfig, ModelConfig
 from apmctl_core.data import Dataset
 from apmctl_core.errors import NumericsError
-from apmctl_core.evaluation.protocols import PROTOCOLS
+from apmctl_core.evaluation.protocols import PROTOCOLS, overridden
 from apmctl_core.evaluation.scores import scores_of
 from apmctl_core.events import Progress
 from apmctl_core.machine.cost import Cost
@@ -140,6 +140,7 @@ class _Evaluation:
         """What a row says of how it was measured, read from what ran."""
         return {
             "name": self._config.protocol,
+            **({"overridden": ", ".join(changed)} if (changed := overridden(self._config)) else {}),
             "networks": self._config.repeats,
             **({"width": model.width} if ARCHITECTURES[model.arch].scales else {}),
             **procedure.describe(self._config),

@@ -25,3 +25,8 @@ def adversarial(teacher_BK: Tensor, student_BK: Tensor, objective: str) -> Tenso
 def cross_entropy(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
     """Cross-entropy with class labels; of the teacher, H(y, p(y | u; teacher)) of eq. 4; (B,)."""
     return F.cross_entropy(logits_BK, labels_B, reduction="none")
+
+
+def soft_cross_entropy(logits_BK: Tensor, teacher_BK: Tensor) -> Tensor:
+    """Cross-entropy with the distribution of a teacher's logits (DATM: soft labels); (B, K), (B, K) -> (B,)."""
+    return F.cross_entropy(logits_BK, teacher_BK.softmax(1), reduction="none")

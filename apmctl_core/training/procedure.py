@@ -45,6 +45,7 @@ def _tenth_at_half(epoch: int, epochs: int) -> float:
 _DRAWN = {"image": "an image", "batch": "a batch"}
 
 CROSS_ENTROPY = Loss("cross-entropy", losses.cross_entropy)
+SOFT_CROSS_ENTROPY = Loss("soft cross-entropy", losses.soft_cross_entropy)
 MATCH_LOGITS = Loss("l1 on logits", losses.discrepancy)
 TENTH_AT_HALF = Schedule("x0.1 at half", _tenth_at_half)
 SGD = Optimiser("sgd", _sgd)
