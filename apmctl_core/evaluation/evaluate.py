@@ -55,7 +55,9 @@ def cost(config: EvalConfig, images: int, task: Task, sizes: Sequence[NetworkSiz
     held, step = 2 * images * task.image_bytes, min(config.batch, images)
     costs = [size.cost(task, passes=passes, step=step, fixed_bytes=held) for size in sizes]
     heaviest = max(costs, key=lambda c: c.step_flops)
-    return replace(heaviest, image_bytes=max(c.image_bytes for c in costs), whole=max(c.whole for c in costs))
+    mixes = any(PROTOCOLS[config.protocol].procedures[labels].mix for labels in config.labels)
+    whole = step if mixes else max(c.whole for c in costs)
+    return replace(heaviest, image_bytes=max(c.image_bytes for c in costs), whole=whole)
 
 
 class _Evaluation:

@@ -3,27 +3,74 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from apmctl_core.config import DataConfig, ModelConfig, Recipe
-from apmctl_core.evaluation.evaluate import evaluate
+from apmctl_core.evaluation.evaluate import cost, evaluate
 from apmctl_core.evaluation.protocols import PROTOCOLS
 from apmctl_core.jobs.recipes import evaluation
 from apmctl_core.machine.runtime import resolve
+from apmctl_core.models import size_of
 from apmctl_core.training.loop import Trainer
+from apmctl_core.values import Task
 from tests.apmctl_core.evaluation.test_evaluate import DATA, context, distilled
 
 RECIPE = Recipe(data=DataConfig(dataset="digits"), model=ModelConfig(arch="convnet1", width=4))
-# (networks, epochs, learning rate or None for the set's own, momentum, weight decay, batch)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table of protocols; `lr` None is the set's own."""
+
+    networks: int
+    epochs: int
+    lr: float | None
+    batch: int
+    optimiser: type[torch.optim.Optimizer] = torch.optim.SGD
+    settings: Mapping[str, float] = field(default_factory=lambda: {"momentum": 0.9, "weight_decay": 5e-4})
+    soft: Callable[[Tensor, Tensor], Tensor] = lambda logits, teacher: entropy(logits, teacher.softmax(1))
+    factors: tuple[float, ...] = (1, 1, 0.1, 0.1)  # at the start, before half, at half, at 9/10
+    augmentation: str = "dsa, one transformation a batch"
+
+
+def entropy(logits: Tensor, distribution: Tensor) -> Tensor:
+    return -(distribution * logits.log_softmax(1)).sum(1)
+
+
+def kl_at_20(logits: Tensor, teacher: Tensor) -> Tensor:
+    wanted = (teacher / 20).softmax(1)
+    return (wanted * (wanted.log() - (logits / 20).log_softmax(1))).sum(1)
+
+
+ADAMW: dict[str, Any] = {"lr": 1e-3, "optimiser": torch.optim.AdamW, "settings": {"weight_decay": 0.01}}
 TABLE = {
-    "mtt": (5, 1000, None, 0.9, 5e-4, 256),
-    "datm": (5, 1000, None, 0.9, 5e-4, 128),
-    "dc": (20, 300, 0.01, 0.9, 5e-4, 256),
+    "mtt": Row(5, 1000, None, 256),
+    "datm": Row(5, 1000, None, 128),
+    "dc": Row(20, 300, 0.01, 256),
+    "ncfm": Row(
+        10,
+        2000,
+        batch=128,
+        factors=(1, 0.25, 0.25, 0.0625),
+        augmentation="dsa, one transformation an image; cutmix in half of the steps",
+        **ADAMW,
+    ),
+    "sre2l": Row(
+        1,
+        300,
+        batch=128,
+        soft=kl_at_20,
+        factors=(1, 0.50524, 0.5, 0.02447),
+        augmentation="random resized crop and flip; cutmix",
+        **ADAMW,
+    ),
 }
 
 
@@ -55,22 +102,32 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize("name", TABLE)
 @pytest.mark.parametrize("labels", ["soft", "hard"])
 def test_a_protocol_trains_as_its_table_says(trained: Any, name: str, labels: str) -> None:
-    repeats, epochs, lr, momentum, decay, batch = TABLE[name]
+    row = TABLE[name]
     trainer, config = trained(name, labels)
-    assert (config.repeats, config.epochs, config.batch, config.dsa) == (repeats, epochs, batch, "batch")
+    assert (config.repeats, config.epochs, config.batch) == (row.networks, row.epochs, row.batch)
     procedure = trainer.procedure
     optimiser = procedure.optimiser.function(nn.Linear(1, 1).parameters(), config, torch.device("cpu"))
-    assert type(optimiser) is torch.optim.SGD
-    wanted = {"lr": lr or RECIPE.evaluate.lr, "momentum": momentum, "weight_decay": decay, "nesterov": False}
+    assert type(optimiser) is row.optimiser
+    wanted = {"lr": row.lr or RECIPE.evaluate.lr, **row.settings}
     assert {key: optimiser.defaults[key] for key in wanted} == wanted
-    factors = [procedure.schedule.function(epoch, epochs) for epoch in (0, epochs // 2 - 1, epochs // 2, epochs - 1)]
-    assert factors == [1, 1, 0.1, 0.1]
-    assert procedure.augmented
+    half = row.epochs // 2
+    factors = [procedure.schedule.function(epoch, row.epochs) for epoch in (0, half - 1, half, row.epochs * 9 // 10)]
+    assert factors == pytest.approx(row.factors, abs=1e-4)
+    said = procedure.describe(config)
+    assert said["augmentation"] == row.augmentation
+    assert ("momentum" in said) == ("momentum" in row.settings)
     logits, teacher, classes = torch.randn(4, 3), torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
-    targets = teacher if labels == "soft" else classes
-    distribution = teacher.softmax(1) if labels == "soft" else F.one_hot(classes, 3).float()
-    cross_entropy = -(distribution * logits.log_softmax(1)).sum(1)
-    assert torch.allclose(procedure.loss.function(logits, targets), cross_entropy, atol=1e-6)
+    found = procedure.loss.function(logits, teacher if labels == "soft" else classes)
+    expected = row.soft(logits, teacher) if labels == "soft" else entropy(logits, F.one_hot(classes, 3).float())
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_a_protocol_that_mixes_images_gets_its_batches_whole(trained: Any) -> None:
+    sizes = [size_of(RECIPE.model, (1, 8, 8), 3)]
+    task = Task((1, 8, 8), 3, "standard", "fp32", test=30)
+    for name, whole in (("dc", 1), ("sre2l", 128)):
+        _, config = trained(name, "hard")
+        assert cost(config, 500, task, sizes).whole == whole
 
 
 def test_what_overrides_a_protocol_is_recorded() -> None:
