@@ -168,6 +168,9 @@ class EvalConfig(TrainConfig, path="evaluate"):
         "soft",
         "hard",
     )
+    baseline: Annotated[
+        tuple[str, ...], "Coresets to stand beside random images (repeatable): herding, k-center, el2n, confident, all."
+    ] = ()
     arch: Annotated[
         tuple[str, ...],
         "Networks to train (repeatable): auto is that of the set, cross it and three others [default: auto].",

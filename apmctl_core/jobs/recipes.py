@@ -12,6 +12,7 @@ from apmctl_core.artifacts import Artifact
 from apmctl_core.config import Recipe, from_dict
 from apmctl_core.data import Dataset
 from apmctl_core.errors import ArtifactError, ConfigError, MismatchError
+from apmctl_core.evaluation.coresets import CORESETS
 from apmctl_core.evaluation.protocols import PROTOCOLS
 from apmctl_core.jobs.settings import complete
 from apmctl_core.machine.device import choose_precision
@@ -88,7 +89,11 @@ def evaluation(recipe: Recipe, changes: dict[str, Any], shape: Shape, num_classe
     recipe = settle(recipe, shape, num_classes, runtime)
     networks = _networks(recipe, shape, num_classes)
     labels = tuple(dict.fromkeys(recipe.evaluate.labels))
-    return replace(recipe, evaluate=replace(recipe.evaluate, arch=networks, labels=labels))
+    named = tuple(CORESETS) if "all" in recipe.evaluate.baseline else recipe.evaluate.baseline
+    for name in named:
+        CORESETS[name]  # raises for one that is unknown
+    baseline = tuple(dict.fromkeys(named))
+    return replace(recipe, evaluate=replace(recipe.evaluate, arch=networks, labels=labels, baseline=baseline))
 
 
 def _networks(recipe: Recipe, shape: Shape, num_classes: int) -> tuple[str, ...]:
