@@ -6,7 +6,7 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Iterable
-from typing import Generic, NoReturn, TypeVar
+from typing import Generic, TypeVar
 
 from apmctl_core.errors import ConfigError
 
@@ -27,7 +27,7 @@ class Registry(dict[str, T], Generic[T]):
         self[name] = thing
         return thing
 
-    def __missing__(self, name: str) -> NoReturn:
+    def __missing__(self, name: str) -> T:
         near = difflib.get_close_matches(name, self, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ConfigError(f"`{self.setting}` cannot be {name!r}", f"{hint}choose one of: {', '.join(self)}")

@@ -20,6 +20,7 @@ from apmctl_core.machine.device import autocast
 from apmctl_core.machine.runtime import Runtime, resolve
 from apmctl_core.models import build
 from apmctl_core.seeding import Stream
+from apmctl_core.training.augment import DSA
 from apmctl_core.training.context import Context
 from apmctl_core.training.examples import TensorSource
 from apmctl_core.training.loop import Trainer
@@ -71,7 +72,7 @@ def engine(batch: Batch, runtime: Runtime, precision: str, *, augmented: bool = 
     network = batch.network()
     initial = {name: value.clone() for name, value in network.state_dict().items()}
     context = Context(stream=Stream(0), runtime=runtime, precision=precision, emit=batch.emit)
-    trainer = Trainer(network, Procedure(loss=MATCH_LOGITS, augmented=augmented), context)
+    trainer = Trainer(network, Procedure(loss=MATCH_LOGITS, augmentation=DSA if augmented else None), context)
     source = TensorSource(batch.images, batch.targets)
 
     def steps(count: int) -> None:

@@ -42,8 +42,10 @@ class DataConfig(Config, path="data"):
 class ModelConfig(Config, path="model"):
     """The network of teachers, students and, unless told otherwise, of the evaluation."""
 
-    arch: Annotated[str, "Network: convnet1 to convnet6; auto: the deepest that leaves 4x4 pixels."] = "auto"
-    width: Annotated[int, Meta(ge=1, le=4096), "Filters in each block of the network."] = 128
+    arch: Annotated[
+        str, "Network, e.g. convnet3, resnet18 or vit; auto: the deepest ConvNet that leaves 4x4 pixels."
+    ] = "auto"
+    width: Annotated[int, Meta(ge=1, le=4096), "Filters in each block of a ConvNet."] = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +168,13 @@ class EvalConfig(TrainConfig, path="evaluate"):
         "soft",
         "hard",
     )
-    arch: Annotated[tuple[str, ...], "Networks to train (repeatable); auto is that of the set [default: auto]."] = ()
+    baseline: Annotated[
+        tuple[str, ...], "Coresets to stand beside random images (repeatable): herding, k-center, el2n, confident, all."
+    ] = ()
+    arch: Annotated[
+        tuple[str, ...],
+        "Networks to train (repeatable): auto is that of the set, cross it and three others [default: auto].",
+    ] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

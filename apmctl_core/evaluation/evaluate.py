@@ -7,7 +7,7 @@ is that of the last epoch.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,12 +19,12 @@ from apmctl_core.artifacts.kinds.reports import ReportRow
 from apmctl_core.config import EvalConfig, ModelConfig
 from apmctl_core.data import Dataset
 from apmctl_core.errors import NumericsError
-from apmctl_core.evaluation.protocols import PROTOCOLS
+from apmctl_core.evaluation.protocols import PROTOCOLS, overridden
 from apmctl_core.evaluation.scores import scores_of
 from apmctl_core.events import Progress
 from apmctl_core.machine.cost import Cost
 from apmctl_core.machine.segment import Segment
-from apmctl_core.models import NetworkSize, build
+from apmctl_core.models import ARCHITECTURES, NetworkSize, build
 from apmctl_core.models.size import ALL_GRADIENTS, FORWARD
 from apmctl_core.seeding import Stream
 from apmctl_core.training.checkpoint import Snapshot
@@ -32,37 +32,55 @@ from apmctl_core.training.context import Context
 from apmctl_core.training.examples import RealSource, Source, TensorSource, exact_images
 from apmctl_core.training.loop import Predictor, Trainer
 from apmctl_core.training.procedure import Procedure
-from apmctl_core.values import DistilledSet, State, Task
+from apmctl_core.values import Baseline, DistilledSet, State, Task
 
 _STATE = "networks"
 
 
 def evaluate(
-    distilled: DistilledSet, dataset: Dataset, models: Sequence[ModelConfig], config: EvalConfig, context: Context
+    distilled: DistilledSet,
+    dataset: Dataset,
+    models: Sequence[ModelConfig],
+    config: EvalConfig,
+    context: Context,
+    coresets: Mapping[str, Baseline] | None = None,
 ) -> tuple[ReportRow, ...]:
-    """Train and test `config.repeats` networks for each architecture and kind of labels, and as many on random images.
+    """Train and test `config.repeats` networks for each architecture and kind of labels.
 
-    Accuracies are kept as they come. Raises NumericsError where a training diverges.
+    As many are trained on random real images, and on each of `coresets`. Accuracies are kept as they come. Raises
+    NumericsError where a training diverges.
     """
-    work = _Evaluation(distilled, dataset, config, context)
-    work.total = len(models) * len(config.labels) * config.repeats * (2 if distilled.baseline else 1)
+    work = _Evaluation(distilled, dataset, config, context, coresets or {})
+    work.total = len(models) * len(config.labels) * config.repeats * (1 + len(work.real))
     return tuple(work.row(model, labels) for model in models for labels in config.labels)
 
 
 def cost(config: EvalConfig, images: int, task: Task, sizes: Sequence[NetworkSize]) -> Cost:
     """What an evaluation asks of the machine at its heaviest: the networks that share compiled code."""
-    passes = config.repeats * 2 * (config.epochs * images * ALL_GRADIENTS + task.test * FORWARD)
+    groups = 2 + len(config.baseline)  # the set, random images, coresets
+    passes = config.repeats * groups * (config.epochs * images * ALL_GRADIENTS + task.test * FORWARD)
     held, step = 2 * images * task.image_bytes, min(config.batch, images)
     costs = [size.cost(task, passes=passes, step=step, fixed_bytes=held) for size in sizes]
     heaviest = max(costs, key=lambda c: c.step_flops)
-    return replace(heaviest, image_bytes=max(c.image_bytes for c in costs), whole=max(c.whole for c in costs))
+    mixes = any(PROTOCOLS[config.protocol].procedures[labels].mix for labels in config.labels)
+    whole = step if mixes else max(c.whole for c in costs)
+    return replace(heaviest, image_bytes=max(c.image_bytes for c in costs), whole=whole)
 
 
 class _Evaluation:
     """What the rows of a report share: images, the accuracies known so far, and the segment that they were got with."""
 
-    def __init__(self, distilled: DistilledSet, dataset: Dataset, config: EvalConfig, context: Context) -> None:
+    def __init__(
+        self,
+        distilled: DistilledSet,
+        dataset: Dataset,
+        config: EvalConfig,
+        context: Context,
+        coresets: Mapping[str, Baseline],
+    ) -> None:
         self._set, self._dataset, self._config, self._context = distilled, dataset, config, context
+        self.real = {**({"random": distilled.baseline} if distilled.baseline else {}), **coresets}
+        self._coresets = tuple(coresets)
         self._test = RealSource(dataset.test, distilled.preprocessing, context.device, context.precision)
         kept = context.keeper.load(_STATE)
         self._known: dict[str, float] = dict(kept.meta["accuracies"]) if kept else {}
@@ -94,8 +112,15 @@ class _Evaluation:
             return self._get(f"{name}/{images}/{repeat}", measure)
 
         own = accuracies("distilled")
-        random = accuracies("random") if self._set.baseline else ()
-        row = ReportRow(model.arch, labels, own, random, self._protocol(model, trainer.procedure))
+        real = {name: accuracies(name) for name in self.real}
+        row = ReportRow(
+            arch=model.arch,
+            labels=labels,
+            accuracies=own,
+            random_accuracies=real.get("random", ()),
+            protocol=self._protocol(model, trainer.procedure),
+            coresets={name: real[name] for name in self._coresets},
+        )
         return msgspec.structs.replace(row, scores=scores_of(row))
 
     def _get(self, key: str, measure: Callable[[Segment], float]) -> float:
@@ -125,14 +150,14 @@ class _Evaluation:
             raise NumericsError(f"the training of {name} diverged", "try a lower `evaluate.lr`")
 
     def _source(self, images: str, labels: str, repeat: int) -> Source:
-        """The set's images, or the random real images of a repeat, of its own draw if there are several."""
+        """The set's images, or real ones by how they were chosen: those of a repeat, if there are several draws."""
         s = self._set
         pixels, hard, soft = s.images, s.labels, s.logits
-        if images == "random":
-            assert s.baseline is not None
-            draw = repeat % len(s.baseline.index_DM)
-            pixels, hard = exact_images(self._dataset.train, s.preprocessing, s.baseline.index_DM[draw])
-            soft = s.baseline.logits_DMK[draw]
+        if images in self.real:
+            real = self.real[images]
+            draw = repeat % len(real.index_DM)
+            pixels, hard = exact_images(self._dataset.train, s.preprocessing, real.index_DM[draw])
+            soft = real.logits_DMK[draw]
         targets = soft if labels == "soft" else hard
         return TensorSource(pixels.to(self._context.device), targets.to(self._context.device))
 
@@ -140,8 +165,9 @@ class _Evaluation:
         """What a row says of how it was measured, read from what ran."""
         return {
             "name": self._config.protocol,
+            **({"overridden": ", ".join(changed)} if (changed := overridden(self._config)) else {}),
             "networks": self._config.repeats,
-            "width": model.width,
+            **({"width": model.width} if ARCHITECTURES[model.arch].scales else {}),
             **procedure.describe(self._config),
             "images": len(self._set.images),
             "random_draws": len(self._set.baseline.index_DM) if self._set.baseline else 0,

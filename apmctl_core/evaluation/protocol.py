@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from apmctl_core.config import EvalConfig
 from apmctl_core.registry import Registry
 from apmctl_core.training.procedure import Procedure
 
@@ -22,3 +23,9 @@ class Protocol:
 
 
 PROTOCOLS: Registry[Protocol] = Registry("evaluate.protocol")
+
+
+def overridden(config: EvalConfig) -> list[str]:
+    """The settings in which a configuration departs from its protocol, with their values."""
+    fixed = PROTOCOLS[config.protocol].settings
+    return [f"{name} {getattr(config, name)}" for name, value in fixed.items() if getattr(config, name) != value]

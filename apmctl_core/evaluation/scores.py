@@ -6,6 +6,7 @@ To add one, decorate a function of a row with `@score("name")`; None where the r
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import fmean
 
 from apmctl_core.artifacts.kinds.reports import ReportRow
 from apmctl_core.registry import Registry
@@ -23,6 +24,12 @@ def score(name: str) -> Callable[[Score], Score]:
 def scores_of(row: ReportRow) -> dict[str, float]:
     """All scores that a row has."""
     return {name: value for name, function in SCORES.items() if (value := function(row)) is not None}
+
+
+@score("coreset_gain")
+def coreset_gain(row: ReportRow) -> float | None:
+    """Accuracy above that of the best of the coresets under the same labels and protocol."""
+    return row.accuracy_mean - max(map(fmean, row.coresets.values())) if row.coresets else None
 
 
 @score("gain")

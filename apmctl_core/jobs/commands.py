@@ -11,6 +11,7 @@ from apmctl_core.artifacts.kinds.reports import load_report
 from apmctl_core.config import Recipe, from_dict
 from apmctl_core.data import Dataset, require_images
 from apmctl_core.errors import ArtifactError
+from apmctl_core.jobs.coreset import CoresetJob
 from apmctl_core.jobs.job import Located, Outcome, run
 from apmctl_core.jobs.pool import PoolJob
 from apmctl_core.jobs.recipes import check_pool, evaluation, recipe_of, settle
@@ -133,6 +134,27 @@ def report_job(session: Session, ref: str, changes: dict[str, Any]) -> ReportJob
         task=_task_of(source, recipe),
         fingerprint=manifest.data["fingerprint"],
         distilled=Located.of(source),
+        coresets=tuple(coreset_job(session, source, name) for name in recipe.evaluate.baseline),
+    )
+
+
+def coreset_job(session: Session, source: Artifact, name: str) -> CoresetJob:
+    """The job of as many real images as a set has, chosen in the way of that name, under the set's kind of labels.
+
+    Raises ArtifactError where the store lacks the pool that labelled the set.
+    """
+    recipe, own = recipe_of(source), source.manifest.inputs.get("pool")
+    if own is None:
+        raise ArtifactError(f"{source.ref} does not say which pool labelled it", "leave `evaluate.baseline` out")
+    pool = session.store.find(str(own), "pool")
+    recipe = from_dict(Recipe, {"evaluate": {"baseline": [name]}}, recipe)
+    task = _task_of(source, recipe)
+    return CoresetJob(
+        recipe=recipe,
+        task=task,
+        fingerprint=source.manifest.data["fingerprint"],
+        pool=Located.of(pool),
+        looks=size_of(recipe_of(pool).model, task.shape, task.num_classes),
     )
 
 

@@ -11,6 +11,7 @@ from apmctl_core.jobs.job import GENERATIONS, OVERHEAD, Job
 from apmctl_core.jobs.recipes import artifact_name
 from apmctl_core.jobs.work import Product, Work, described
 from apmctl_core.machine.cost import Cost
+from apmctl_core.models.registry import ARCHITECTURES, describe
 from apmctl_core.stages import teachers
 
 
@@ -30,7 +31,8 @@ class PoolJob(Job):
     @property
     def default_name(self) -> str:
         model = self.recipe.model
-        return f"{artifact_name(self.recipe.data.dataset)}-{model.arch}-w{model.width}"
+        width = f"-w{model.width}" if ARCHITECTURES[model.arch].scales else ""
+        return f"{artifact_name(self.recipe.data.dataset)}-{artifact_name(model.arch)}{width}"
 
     def cost(self) -> Cost:
         """Training; each finished teacher is a state first and a file in the end, the running one has its momentum."""
@@ -41,7 +43,7 @@ class PoolJob(Job):
 
     def describe(self) -> str:
         r = self.recipe
-        return f"train {r.teachers.count} {r.model.arch} of width {r.model.width}, {r.teachers.epochs} epochs each"
+        return f"train {r.teachers.count} {describe(r.model)}, {r.teachers.epochs} epochs each"
 
     def make(self, work: Work) -> Product:
         """Train the teachers, or those that are missing."""

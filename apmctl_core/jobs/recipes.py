@@ -12,13 +12,14 @@ from apmctl_core.artifacts import Artifact
 from apmctl_core.config import Recipe, from_dict
 from apmctl_core.data import Dataset
 from apmctl_core.errors import ArtifactError, ConfigError, MismatchError
+from apmctl_core.evaluation.coresets import CORESETS
 from apmctl_core.evaluation.protocols import PROTOCOLS
 from apmctl_core.jobs.settings import complete
 from apmctl_core.machine.device import choose_precision
 from apmctl_core.machine.runtime import Runtime
 from apmctl_core.methods import METHODS
 from apmctl_core.models import size_of
-from apmctl_core.models.registry import Shape
+from apmctl_core.models.registry import GROUPS, Shape, describe
 from apmctl_core.storage.files import DAMAGED_HINT
 
 
@@ -68,8 +69,7 @@ def check_pool(pool: Artifact, recipe: Recipe, fingerprint: str) -> None:
         )
     if other.model != recipe.model:
         raise MismatchError(
-            f"pool {pool.ref} has networks {other.model.arch} of width {other.model.width}, "
-            f"not {recipe.model.arch} of width {recipe.model.width}",
+            f"pool {pool.ref} has networks {describe(other.model)}, not {describe(recipe.model)}",
             f"use `model.arch` {other.model.arch} and `model.width` {other.model.width}",
         )
 
@@ -89,7 +89,11 @@ def evaluation(recipe: Recipe, changes: dict[str, Any], shape: Shape, num_classe
     recipe = settle(recipe, shape, num_classes, runtime)
     networks = _networks(recipe, shape, num_classes)
     labels = tuple(dict.fromkeys(recipe.evaluate.labels))
-    return replace(recipe, evaluate=replace(recipe.evaluate, arch=networks, labels=labels))
+    named = tuple(CORESETS) if "all" in recipe.evaluate.baseline else recipe.evaluate.baseline
+    for name in named:
+        CORESETS[name]  # raises for one that is unknown
+    baseline = tuple(dict.fromkeys(named))
+    return replace(recipe, evaluate=replace(recipe.evaluate, arch=networks, labels=labels, baseline=baseline))
 
 
 def _networks(recipe: Recipe, shape: Shape, num_classes: int) -> tuple[str, ...]:
@@ -101,7 +105,8 @@ def _networks(recipe: Recipe, shape: Shape, num_classes: int) -> tuple[str, ...]
                 f"`evaluate.labels` cannot be {labels!r} under protocol {e.protocol}",
                 f"choose one of: {', '.join(PROTOCOLS[e.protocol].procedures)}",
             )
-    networks = tuple(dict.fromkeys(own if arch == "auto" else arch for arch in e.arch or (own,)))
+    named = [name for arch in e.arch or (own,) for name in GROUPS.get(arch, (arch,))]
+    networks = tuple(dict.fromkeys(own if arch == "auto" else arch for arch in named))
     for arch in networks:
         size_of(replace(recipe.model, arch=arch), shape, num_classes)  # raises for one unknown or too deep
     return networks

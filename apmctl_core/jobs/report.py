@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from apmctl_core.artifacts.kinds.coresets import load_coreset
 from apmctl_core.artifacts.kinds.reports import Report, save_report
 from apmctl_core.artifacts.kinds.sets import load_set
 from apmctl_core.config import ModelConfig
 from apmctl_core.evaluation.evaluate import cost, evaluate
+from apmctl_core.jobs.coreset import CoresetJob
 from apmctl_core.jobs.job import OVERHEAD, Job, Located
 from apmctl_core.jobs.work import Product, Work
 from apmctl_core.machine.cost import Cost
@@ -24,6 +26,7 @@ class ReportJob(Job):
     covers: ClassVar[tuple[str, ...]] = ("evaluate", "model.width", "seed", "precision")
 
     distilled: Located
+    coresets: tuple[CoresetJob, ...] = ()
 
     @property
     def default_name(self) -> str:
@@ -31,7 +34,7 @@ class ReportJob(Job):
 
     @property
     def reads(self) -> dict[str, Job | Located]:
-        return {"set": self.distilled}
+        return {"set": self.distilled, **{job.method: job for job in self.coresets}}
 
     @property
     def models(self) -> list[ModelConfig]:
@@ -55,6 +58,7 @@ class ReportJob(Job):
         artifact = self.distilled.open(session)
         task = replace(self.task, train=len(dataset.train), test=len(dataset.test))
         context = work.context(replace(self, task=task).cost(), "evaluate")
-        rows = evaluate(load_set(artifact), dataset, self.models, self.recipe.evaluate, context)
+        coresets = {job.method: load_coreset(job.open(session)) for job in self.coresets}
+        rows = evaluate(load_set(artifact), dataset, self.models, self.recipe.evaluate, context, coresets)
         save_report(work.workspace.path, Report(set=self.distilled.ref, rows=rows))
         return Product(metrics={}, data=artifact.manifest.data, context=context)

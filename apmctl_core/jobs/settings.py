@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from apmctl_core.config import Recipe, from_dict
+from apmctl_core.config import ModelConfig, Recipe, from_dict
 from apmctl_core.config.presets import image_step, preset, recipe_for
 from apmctl_core.data import Dataset
 from apmctl_core.data.fitting import variance
 from apmctl_core.data.source import KNOWN
 from apmctl_core.errors import ConfigError
+from apmctl_core.models import ARCHITECTURES
 from apmctl_core.models.convnet import deepest
 
 
@@ -87,6 +88,8 @@ def complete(recipe: Recipe, shape: tuple[int, int, int], num_classes: int, data
     model, distill = recipe.model, recipe.distill.settled(num_classes)
     if model.arch == "auto":
         model = replace(model, arch=deepest(min(shape[1:])))
+    if not ARCHITECTURES[model.arch].scales:  # one width, whatever was asked for: one id
+        model = replace(model, width=ModelConfig().width)
     if distill.image_lr is None:
         step = image_step(recipe, lambda: variance(dataset, recipe.data.preprocessing))
         distill = replace(distill, image_lr=round(step * distill.drawn(num_classes), 12))

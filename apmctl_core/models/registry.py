@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -14,29 +14,81 @@ from apmctl_core.errors import ConfigError
 from apmctl_core.registry import Registry
 
 Shape = tuple[int, int, int]  # (C, H, W) of an image
-Make = Callable[[int, Shape, int], nn.Module]  # width, shape, number of classes
+Make = Callable[..., nn.Module]  # width, shape, number of classes, and what its variants set
+Variants = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A kind of network; `smallest` is the side in pixels of the smallest images that it takes."""
+    """A kind of network.
+
+    `smallest` is the side in pixels of the smallest images that it takes · `variants` what words behind its name set,
+    e.g. `max` in `convnet3-max` · `scales` whether it comes in the width that is asked for, or in one alone.
+    """
 
     make: Make
     smallest: int
+    variants: Variants = field(default_factory=dict)
+    scales: bool = True
 
 
-ARCHITECTURES: Registry[Architecture] = Registry("model.arch")
+class Architectures(Registry[Architecture]):
+    """Networks by name; `NAME-WORD` is one with other layers, `FAMILY:NAME` a member of a family."""
+
+    def __init__(self) -> None:
+        super().__init__("model.arch")
+        self.families: dict[str, Callable[[str], Architecture]] = {}
+
+    def __missing__(self, name: str) -> Architecture:
+        family, colon, member = name.partition(":")
+        if colon and family in self.families:
+            return self.families[family](member)
+        base, *words = name.split("-")
+        return self._variant(self[base], words, name) if words and base in self else super().__missing__(name)
+
+    def _variant(self, plain: Architecture, words: Sequence[str], name: str) -> Architecture:
+        options: dict[str, str] = {}
+        for word in words:
+            if word not in plain.variants or plain.variants[word].keys() & options.keys():
+                known = ", ".join(plain.variants) or "none"
+                raise ConfigError(f"`model.arch` cannot be {name!r}", f"variants of {name.split('-')[0]}: {known}")
+            options |= plain.variants[word]
+        return replace(plain, make=functools.partial(plain.make, **options))
 
 
-def architecture(name: str, *, smallest: int = 1) -> Callable[[Make], Make]:
+ARCHITECTURES = Architectures()
+
+# Names for several networks; `auto` is that of the set.
+GROUPS = {"cross": ("auto", "vgg11", "resnet18", "vit")}
+
+
+def describe(model: ModelConfig) -> str:
+    """A network in a few words: its name and, where it has one, its width."""
+    return f"{model.arch} of width {model.width}" if ARCHITECTURES[model.arch].scales else model.arch
+
+
+def architecture(
+    name: str, *, smallest: int = 1, variants: Variants | None = None, scales: bool = True
+) -> Callable[[Make], Make]:
     """Register the decorated constructor, called with width, image shape (C, H, W) and number of classes.
 
-    Whether it depends on its batch is found out by trying it (`Habits`); nothing has to be declared.
+    The other arguments are fields of `Architecture`. Whether it depends on its batch is found out by trying it
+    (`Habits`); nothing has to be declared.
     """
 
     def register(make: Make) -> Make:
-        ARCHITECTURES.add(name, Architecture(make, smallest))
+        ARCHITECTURES.add(name, Architecture(make, smallest, variants or {}, scales))
         return make
+
+    return register
+
+
+def family(prefix: str) -> Callable[[Callable[[str], Architecture]], Callable[[str], Architecture]]:
+    """Register the decorated function, which gives the architecture of `PREFIX:NAME` for a NAME, or ConfigError."""
+
+    def register(find: Callable[[str], Architecture]) -> Callable[[str], Architecture]:
+        ARCHITECTURES.families[prefix] = find
+        return find
 
     return register
 

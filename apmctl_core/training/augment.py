@@ -11,7 +11,8 @@ Shape legend: B images, C channels, H x W pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -24,19 +25,33 @@ CROP_PAD, CUTOUT, FLIP, SCALE, ROTATE = 0.125, 0.5, 0.5, 1.2, 15.0
 NUMBERS = 4  # one that chooses the transformation, three for its strength
 
 
-def draw(count: int, rng: torch.Generator, sharing: int = 1) -> Tensor:
-    """Uniform numbers (count, 4) in [0, 1) on the CPU, which decide the augmentation of `count` images.
+@dataclass(frozen=True)
+class Augmentation:
+    """A random change of images: `numbers` uniform ones an image, the first of which chooses one of `kinds`.
+
+    `apply_sorted` gets images (B, C, H, W) in the order of their kinds, their numbers (B, numbers; on the CPU) and how
+    many there are of each kind, and returns them by kind. `name` is what reports call it.
+    """
+
+    name: str
+    numbers: int
+    kinds: int
+    apply_sorted: Callable[[Tensor, Tensor, Sequence[int]], list[Tensor]]
+
+
+def draw(count: int, rng: torch.Generator, sharing: int = 1, numbers: int = NUMBERS) -> Tensor:
+    """Uniform numbers (count, numbers) in [0, 1) on the CPU, which decide the augmentation of `count` images.
 
     Each `sharing` images in turn share their transformation, not its strength.
     """
-    draws = torch.rand(count, NUMBERS, generator=rng)
+    draws = torch.rand(count, numbers, generator=rng)
     draws[:, 0] = draws[::sharing, 0].repeat_interleave(sharing)[:count]
     return draws
 
 
-def chosen(draws_N4: Tensor) -> Tensor:
-    """Which of `TRANSFORMS` each image draws, (N,)."""
-    return (draws_N4[:, 0] * len(TRANSFORMS)).long().clamp(max=len(TRANSFORMS) - 1)
+def chosen(draws: Tensor, kinds: int = len(TRANSFORMS)) -> Tensor:
+    """Which of `kinds` transformations each image draws, (N,)."""
+    return (draws[:, 0] * kinds).long().clamp(max=kinds - 1)
 
 
 def apply(x_BCHW: Tensor, draws_B4: Tensor) -> Tensor:
@@ -63,7 +78,10 @@ def apply_sorted(x_BCHW: Tensor, draws_B4: Tensor, sizes: Sequence[int]) -> list
         parts.append(transform(x_BCHW[at], a[at], b[at], c[at]))
         start += size
     warp = _matrices(a[start:], b[start:], sizes[3:], x_BCHW.shape[2:])
-    return [*parts, *_warp(x_BCHW[start:], warp).split(sizes[3:])]
+    return [*parts, *warped(x_BCHW[start:], warp).split(sizes[3:])]
+
+
+DSA = Augmentation("dsa", NUMBERS, len(TRANSFORMS), apply_sorted)
 
 
 def _color(x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -120,7 +138,7 @@ def _matrices(a: Tensor, b: Tensor, sizes: Sequence[int], side: torch.Size) -> T
     return torch.cat([torch.stack(rows, dim=1) for rows in (crop, scale, rotate)])
 
 
-def _warp(x: Tensor, matrix_N6: Tensor) -> Tensor:
+def warped(x: Tensor, matrix_N6: Tensor) -> Tensor:
     """A bilinear affine warp, one 2x3 matrix an image; what comes from outside the image is zero."""
     h, w = x.shape[2:]
     across = _centres(w, x)[None, None, :]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from apmctl_core.seeding import Stream
 from apmctl_core.training import augment
+from apmctl_core.training.augment import Augmentation
 from apmctl_core.training.examples import Examples, Source
 
 # Small segments are gathered and augmented several at once: an operation on a few images costs hardly less than one
@@ -31,22 +32,26 @@ class Cut:
     draws: Tensor
 
 
-def cuts(count: int, batch: int, size: int, stream: Stream, dsa: str = "image") -> Iterator[Cut]:
+def cuts(
+    count: int, batch: int, size: int, stream: Stream, dsa: str = "image", numbers: int = augment.NUMBERS
+) -> Iterator[Cut]:
     """An epoch of `count` examples in random order, cut into steps of `batch` and these into segments of `size`.
 
-    `dsa` says whether each image or each step draws its transformation.
+    `dsa` says whether each image or each step draws its transformation, `numbers` how many decide one.
     """
     rng = stream.generator()
     order = torch.randperm(count, generator=rng)
-    draws = augment.draw(count, rng, sharing=batch if dsa == "batch" else 1)
+    draws = augment.draw(count, rng, sharing=batch if dsa == "batch" else 1, numbers=numbers)
     for step, drawn in zip(order.split(batch), draws.split(batch), strict=True):
         yield from map(Cut, step.split(size), drawn.split(size))
 
 
-def feed(source: Source, wanted: Iterator[Cut], *, augmented: bool) -> Generator[Examples, None, None]:
+def feed(
+    source: Source, wanted: Iterator[Cut], *, augmentation: Augmentation | None
+) -> Generator[Examples, None, None]:
     """The examples of each cut; their order within a cut is left open, since it decides nothing beyond rounding."""
     most = _BYTES // (4 * math.prod(source.shape))
-    groups = (_Group(group, augmented) for group in _grouped(wanted, most))
+    groups = (_Group(group, augmentation) for group in _grouped(wanted, most))
     read, used = itertools.tee(groups)
     with contextlib.closing(source.batches(group.index for group in read)) as batches:
         for group, (x, target) in zip(used, batches, strict=True):
@@ -63,23 +68,24 @@ def _grouped(wanted: Iterator[Cut], most: int) -> Iterator[list[Cut]]:
 class _Group:
     """Several cuts together: sorted by transformation, and by cut within each, so that both are slices."""
 
-    def __init__(self, group: Sequence[Cut], augmented: bool) -> None:
+    def __init__(self, group: Sequence[Cut], augmentation: Augmentation | None) -> None:
         index, draws = torch.cat([cut.index for cut in group]), torch.cat([cut.draws for cut in group])
         lengths = torch.tensor([len(cut.index) for cut in group])
         number = torch.arange(len(group)).repeat_interleave(lengths)
-        kinds = len(augment.TRANSFORMS) if augmented else 1
-        key = (augment.chosen(draws) if augmented else 0) * len(group) + number
+        kinds = augmentation.kinds if augmentation else 1
+        key = augment.chosen(draws, kinds) * len(group) + number
         order = key.argsort(stable=True)
         counts = torch.bincount(key, minlength=kinds * len(group)).view(kinds, len(group))
         self.index = index[order]
         self.sizes: list[int] = counts.sum(1).tolist()
         self._draws = draws[order]
         self._counts: list[list[int]] = counts.tolist()
-        self._augmented = augmented
+        self._augmentation = augmentation
 
     def seen(self, x: Tensor) -> Iterator[Tensor]:
         """The images of each cut, augmented, of all images as `index` orders them."""
-        return self.parted(augment.apply_sorted(x, self._draws, self.sizes) if self._augmented else [x])
+        a = self._augmentation
+        return self.parted(a.apply_sorted(x, self._draws, self.sizes) if a else [x])
 
     def parted(self, kinds: Iterable[Tensor]) -> Iterator[Tensor]:
         """What belongs to each cut, of what belongs to each transformation."""

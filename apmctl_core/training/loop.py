@@ -18,6 +18,7 @@ from apmctl_core.machine.device import autocast
 from apmctl_core.machine.segment import Segment, padded, segments
 from apmctl_core.models.registry import Habits
 from apmctl_core.seeding import Stream
+from apmctl_core.training.augment import NUMBERS
 from apmctl_core.training.context import Context
 from apmctl_core.training.examples import Examples, Source
 from apmctl_core.training.feed import cuts, feed
@@ -39,8 +40,9 @@ class TrainState:
 class Trainer:
     """Trains one network, over and over, from whatever weights it is given; compiled code is reused.
 
-    A network that depends on its batch gets each batch whole, whatever the segment; one that draws random numbers
-    draws them from the stream of its training, and is not compiled: the compiler draws others.
+    A network that depends on its batch, and a procedure that mixes images, get each batch whole, whatever the segment.
+    A network that draws random numbers draws them from the stream of its training, and is not compiled: the compiler
+    draws others.
     """
 
     def __init__(self, network: nn.Module, procedure: Procedure, context: Context) -> None:
@@ -48,14 +50,21 @@ class Trainer:
         self.procedure = procedure
         self._context = context
         habits = getattr(network, "habits", Habits(mixes=False, draws=False))
-        self._whole, self._draws = habits.depends_on_batch, habits.draws
+        self._whole, self._draws = habits.depends_on_batch or procedure.mix is not None, habits.draws
         self._pads = bool(context.runtime.compile) and not self._whole
-        self._objective = (context.eager() if self._draws else context).compiled(self._weighted_loss)
+        objective = self._weighted_loss if procedure.mix is None else self._mixed_loss
+        self._objective = (context.eager() if self._draws else context).compiled(objective)
 
     def _weighted_loss(self, x: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         with autocast(self._context.device, self._context.precision):
             logits = self.network(x)
         return (self.procedure.loss.function(logits.float(), target) * weight).sum()
+
+    def _mixed_loss(self, x: Tensor, target: Tensor, other: Tensor, share: Tensor, weight: Tensor) -> Tensor:
+        with autocast(self._context.device, self._context.precision):
+            logits = self.network(x).float()
+        loss = self.procedure.loss.function
+        return ((share * loss(logits, target) + (1 - share) * loss(logits, other)) * weight).sum()
 
     def fit(
         self,
@@ -84,8 +93,10 @@ class Trainer:
         size = most if self._whole else segment.length(most)
         counts = [len(step) for step in torch.arange(len(source)).split(batch)]
         epochs = range(resume.epoch if resume else 0, config.epochs)
-        wanted = (cuts(len(source), batch, size, stream.at("epoch", epoch), config.dsa) for epoch in epochs)
-        examples = feed(source, itertools.chain.from_iterable(wanted), augmented=self.procedure.augmented)
+        augmentation = self.procedure.augmentation
+        numbers = augmentation.numbers if augmentation else NUMBERS
+        wanted = (cuts(len(source), batch, size, stream.at("epoch", epoch), config.dsa, numbers) for epoch in epochs)
+        examples = feed(source, itertools.chain.from_iterable(wanted), augmentation=augmentation)
         # What dropout draws comes from the global generator, which is left as it was.
         devices = [self._context.device] if self._context.device.type == "cuda" else []
         with contextlib.closing(examples), torch.random.fork_rng(devices, enabled=self._draws):
@@ -96,19 +107,24 @@ class Trainer:
                     epoch, config.epochs
                 )
                 total = torch.zeros((), device=self._context.device)
+                mixing = stream.at("mix", epoch).generator() if self.procedure.mix else None
                 for count in counts:
-                    total += self._step(examples, count, size)
+                    total += self._step(examples, count, size, mixing)
                 if after_epoch:
                     after_epoch(epoch + 1, total / len(source))
 
-    def _step(self, examples: Iterator[Examples], count: int, size: int) -> Tensor:
+    def _step(self, examples: Iterator[Examples], count: int, size: int, mixing: torch.Generator | None) -> Tensor:
         """One step on the next `count` examples, its gradient accumulated over segments; returns their summed loss."""
         self._optimiser.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self._context.device)
         for _, length in segments(count, size, pad=self._pads):
             x, target = next(examples)
             weight = padded(torch.full((len(x),), 1 / count, device=x.device), length, zero=True)
-            loss = self._objective(padded(x, length), padded(target, length), weight)
+            if self.procedure.mix is None or mixing is None:
+                loss = self._objective(padded(x, length), padded(target, length), weight)
+            else:  # the batch is whole
+                mixed, partner, share = self.procedure.mix.function(x, mixing)
+                loss = self._objective(mixed, target, target[partner], weight.new_tensor(share), weight)
             loss.backward()
             total += loss.detach()
         self._optimiser.step()

@@ -25,3 +25,17 @@ def adversarial(teacher_BK: Tensor, student_BK: Tensor, objective: str) -> Tenso
 def cross_entropy(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
     """Cross-entropy with class labels; of the teacher, H(y, p(y | u; teacher)) of eq. 4; (B,)."""
     return F.cross_entropy(logits_BK, labels_B, reduction="none")
+
+
+def soft_cross_entropy(logits_BK: Tensor, teacher_BK: Tensor) -> Tensor:
+    """Cross-entropy with the distribution of a teacher's logits (DATM: soft labels); (B, K), (B, K) -> (B,)."""
+    return F.cross_entropy(logits_BK, teacher_BK.softmax(1), reduction="none")
+
+
+def kl_divergence(logits_BK: Tensor, teacher_BK: Tensor, *, temperature: float) -> Tensor:
+    """KL of a teacher's distribution and the network's, both at a temperature (SRe2L); (B, K), (B, K) -> (B,).
+
+    Not scaled by the temperature's square, as the published runs were not.
+    """
+    own, wanted = (logits / temperature for logits in (logits_BK, teacher_BK))
+    return F.kl_div(own.log_softmax(1), wanted.softmax(1), reduction="none").sum(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -11,6 +13,8 @@ from torch import Tensor, nn
 
 from apmctl_core.config import TrainConfig
 from apmctl_core.training import losses
+from apmctl_core.training.augment import DSA, Augmentation
+from apmctl_core.training.mixing import Mix
 
 F = TypeVar("F")
 
@@ -25,7 +29,13 @@ class Named(Generic[F]):
 
 Loss = Named[Callable[[Tensor, Tensor], Tensor]]  # logits (B, K) and targets -> one number an image
 Schedule = Named[Callable[[int, int], float]]  # epoch (from 0) and number of epochs -> factor on the learning rate
-Optimiser = Named[Callable[[Iterable[nn.Parameter], TrainConfig, torch.device], torch.optim.Optimizer]]
+
+
+@dataclass(frozen=True)
+class Optimiser(Named[Callable[[Iterable[nn.Parameter], TrainConfig, torch.device], torch.optim.Optimizer]]):
+    """An optimiser and the settings of a training that it looks at."""
+
+    settings: tuple[str, ...]
 
 
 def _sgd(parameters: Iterable[nn.Parameter], config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
@@ -38,16 +48,34 @@ def _sgd(parameters: Iterable[nn.Parameter], config: TrainConfig, device: torch.
     )
 
 
+def _adamw(parameters: Iterable[nn.Parameter], config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
+    fused = device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
+
+
 def _tenth_at_half(epoch: int, epochs: int) -> float:
     return 0.1 if epoch >= epochs // 2 and epochs > 1 else 1.0
+
+
+def _cosine(epoch: int, epochs: int) -> float:
+    return 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+
+
+def _halved_at_fifths(epoch: int, epochs: int) -> float:
+    return 0.5 ** sum(epoch >= part * (epochs // 5) for part in range(1, 5)) if epochs >= 5 else 1.0
 
 
 _DRAWN = {"image": "an image", "batch": "a batch"}
 
 CROSS_ENTROPY = Loss("cross-entropy", losses.cross_entropy)
+KL_AT_20 = Loss("kl divergence at temperature 20", functools.partial(losses.kl_divergence, temperature=20.0))
+SOFT_CROSS_ENTROPY = Loss("soft cross-entropy", losses.soft_cross_entropy)
 MATCH_LOGITS = Loss("l1 on logits", losses.discrepancy)
 TENTH_AT_HALF = Schedule("x0.1 at half", _tenth_at_half)
-SGD = Optimiser("sgd", _sgd)
+COSINE = Schedule("cosine", _cosine)
+HALVED_AT_FIFTHS = Schedule("x0.5 at each fifth", _halved_at_fifths)
+SGD = Optimiser("sgd", _sgd, ("lr", "momentum", "weight_decay"))
+ADAMW = Optimiser("adamw", _adamw, ("lr", "weight_decay"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +85,8 @@ class Procedure:
     loss: Loss
     optimiser: Optimiser = SGD
     schedule: Schedule = TENTH_AT_HALF
-    augmented: bool = True  # by DSA
+    augmentation: Augmentation | None = DSA
+    mix: Mix | None = None
 
     def describe(self, config: TrainConfig) -> dict[str, Any]:
         """What a report says of a training by this procedure."""
@@ -65,10 +94,14 @@ class Procedure:
             "epochs": config.epochs,
             "batch": config.batch,
             "optimiser": self.optimiser.name,
-            "lr": config.lr,
-            "momentum": config.momentum,
-            "weight_decay": config.weight_decay,
+            **{name: getattr(config, name) for name in self.optimiser.settings},
             "schedule": self.schedule.name,
-            "augmentation": f"dsa, one transformation {_DRAWN[config.dsa]}" if self.augmented else "none",
+            "augmentation": self._augmentation(config),
             "loss": self.loss.name,
         }
+
+    def _augmentation(self, config: TrainConfig) -> str:
+        names = [each.name for each in (self.augmentation, self.mix) if each]
+        if self.augmentation is DSA:
+            names[0] += f", one transformation {_DRAWN[config.dsa]}"
+        return "; ".join(names) or "none"

@@ -149,7 +149,7 @@ def test_a_protocol_and_a_score(run):
     PROTOCOLS.add(
         "plain",
         Protocol(
-            procedures={"hard": Procedure(loss=CROSS_ENTROPY, schedule=constant, augmented=False)},
+            procedures={"hard": Procedure(loss=CROSS_ENTROPY, schedule=constant, augmentation=None)},
             settings={"labels": ["hard"], "epochs": 3, "batch": 4},
         ),
     )

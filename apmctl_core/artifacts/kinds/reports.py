@@ -36,7 +36,8 @@ class ReportRow(Struct, frozen=True):
     """Accuracies of networks of one architecture, trained with one kind of labels under one protocol.
 
     `random_accuracies` are those of networks trained on random real images instead, empty where there are none;
-    `scores` are further measures of the set under this row's protocol, by name.
+    `coresets` those of networks trained on real images that were chosen, by how; `scores` are further measures of the
+    set under this row's protocol, by name.
     """
 
     arch: _Text
@@ -45,6 +46,7 @@ class ReportRow(Struct, frozen=True):
     random_accuracies: tuple[_Accuracy, ...]
     protocol: dict[str, Any]
     scores: dict[str, float] = {}
+    coresets: dict[str, Annotated[tuple[_Accuracy, ...], Meta(min_length=1)]] = {}
 
     @property
     def accuracy_mean(self) -> float:

@@ -315,6 +315,7 @@ def test_a_row_has_means_and_population_deviations_of_its_accuracies() -> None:
         "accuracies": [0.5, 0.25],
         "accuracy_mean": 0.375,
         "accuracy_std": 0.125,
+        "coresets": {},
         "random_accuracies": [0.25],
         "random_accuracy_mean": 0.25,
         "random_accuracy_std": 0.0,

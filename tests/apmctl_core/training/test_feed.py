@@ -7,6 +7,7 @@ import torch
 
 from apmctl_core.seeding import Stream
 from apmctl_core.training import augment, feed
+from apmctl_core.training.augment import DSA
 from apmctl_core.training.examples import TensorSource
 from apmctl_core.training.feed import cuts
 
@@ -25,7 +26,7 @@ def wanted(epochs, batch, size):
 @pytest.mark.parametrize("images", [512, 20])
 def test_examples_are_those_of_a_plain_loop(monkeypatch, batch, size, images):
     monkeypatch.setattr(feed, "_BYTES", images * 4 * 3 * 8 * 8)
-    found = list(feed.feed(source(), iter(wanted(range(3), batch, size)), augmented=True))
+    found = list(feed.feed(source(), iter(wanted(range(3), batch, size)), augmentation=DSA))
     assert len(found) == len(wanted(range(3), batch, size))
     for cut, (x, target) in zip(wanted(range(3), batch, size), found, strict=True):
         plain = augment.apply(source().images[cut.index], cut.draws)
@@ -35,7 +36,7 @@ def test_examples_are_those_of_a_plain_loop(monkeypatch, batch, size, images):
 
 def test_examples_that_are_not_augmented_keep_their_order():
     for cut, (x, target) in zip(
-        wanted([0], 10, 4), feed.feed(source(), iter(wanted([0], 10, 4)), augmented=False), strict=True
+        wanted([0], 10, 4), feed.feed(source(), iter(wanted([0], 10, 4)), augmentation=None), strict=True
     ):
         assert torch.equal(target, cut.index)
         assert torch.equal(x, source().images[cut.index])
@@ -68,6 +69,6 @@ def test_few_images_are_held_at_once():
             return super().batch(index)
 
     images = source()
-    list(feed.feed(Counting(images.images, images.targets), iter(wanted([0], 23, 1)), augmented=True))
+    list(feed.feed(Counting(images.images, images.targets), iter(wanted([0], 23, 1)), augmentation=DSA))
     assert max(read) == 16
     assert sum(read) == COUNT

@@ -9,6 +9,7 @@ from apmctl_core.machine.segment import Segment
 from apmctl_core.models import ARCHITECTURES, architecture, build, habits_of, size_of
 from apmctl_core.seeding import Stream
 from apmctl_core.training import augment
+from apmctl_core.training.augment import DSA
 from apmctl_core.training.examples import TensorSource
 from apmctl_core.training.loop import Predictor, Trainer
 from apmctl_core.training.procedure import CROSS_ENTROPY, MATCH_LOGITS, TENTH_AT_HALF, Procedure
@@ -28,7 +29,7 @@ def source(count=20, seed=0, dtype=torch.float32):
 def trained(segment=0, seed=0, augmented=True, dtype=torch.float32, **fit):
     network = build(MODEL, SHAPE, CLASSES, 1).to(dtype)
     initial = copy.deepcopy(network.state_dict())
-    trainer = Trainer(network, Procedure(loss=MATCH_LOGITS, augmented=augmented), context())
+    trainer = Trainer(network, Procedure(loss=MATCH_LOGITS, augmentation=DSA if augmented else None), context())
     trainer.fit(initial, source(dtype=dtype), CONFIG, Stream(seed), Segment(limit=segment), **fit)
     return trainer
 
@@ -87,7 +88,7 @@ def test_cross_entropy_training_learns_separable_classes():
     images = torch.randn(32, *SHAPE, generator=torch.Generator().manual_seed(0)) * 0.1
     images += torch.nn.functional.one_hot(labels, CLASSES)[:, None, None, :].repeat_interleave(2, 3)
     network = build(MODEL, SHAPE, CLASSES, 0)
-    trainer = Trainer(network, Procedure(loss=CROSS_ENTROPY, augmented=False), context())
+    trainer = Trainer(network, Procedure(loss=CROSS_ENTROPY, augmentation=None), context())
     config = TrainConfig(epochs=20, lr=0.05, momentum=0.9, weight_decay=0.0, batch=8)
     trainer.fit(copy.deepcopy(network.state_dict()), TensorSource(images, labels), config, Stream(0), Segment())
     assert (network(images).argmax(1) == labels).float().mean() > 0.95
