@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from apmctl_core.errors import ConfigError
+from apmctl_core.models import vision
 from apmctl_core.models.norms import VARIANTS, norm_layer
 from apmctl_core.models.registry import Shape, architecture
 
@@ -18,8 +19,7 @@ _PATCH, _DIM, _LAYERS, _HEADS = 4, 512, 3, 4
 @architecture("alexnet", smallest=8, scales=False)
 def alexnet(_: int, shape: Shape, num_classes: int) -> nn.Module:
     """AlexNet (Krizhevsky et al. 2012): its five convolutions, 2x2 poolings, and one layer instead of three."""
-    from torchvision.models import alexnet as original
-
+    original = vision.models().alexnet
     network = original(num_classes=num_classes)
     network.features[0] = nn.Conv2d(shape[0], 64, 5, padding=2)
     _pool(network.features, shape, nn.MaxPool2d(2))
@@ -44,24 +44,21 @@ def vgg16(_: int, shape: Shape, num_classes: int, norm: str = "batch") -> nn.Mod
 @architecture("resnet18", variants=VARIANTS, scales=False)
 def resnet18(_: int, shape: Shape, num_classes: int, norm: str = "batch") -> nn.Module:
     """ResNet18 (He et al. 2016) with a stem of one 3x3 convolution and no pooling, as for CIFAR."""
-    from torchvision.models import resnet18 as original
-
+    original = vision.models().resnet18
     return _resnet(original(num_classes=num_classes, norm_layer=lambda c: norm_layer(norm, c)), shape)
 
 
 @architecture("resnet50", variants=VARIANTS, scales=False)
 def resnet50(_: int, shape: Shape, num_classes: int, norm: str = "batch") -> nn.Module:
     """ResNet50, as ResNet18."""
-    from torchvision.models import resnet50 as original
-
+    original = vision.models().resnet50
     return _resnet(original(num_classes=num_classes, norm_layer=lambda c: norm_layer(norm, c)), shape)
 
 
 @architecture("mobilenetv2", scales=False)
 def mobilenetv2(_: int, shape: Shape, num_classes: int) -> nn.Module:
     """MobileNetV2 (Sandler et al. 2018) with strides of 1 in the stem and in the first stage that has 2."""
-    from torchvision.models import mobilenet_v2 as original
-
+    original = vision.models().mobilenet_v2
     network = original(num_classes=num_classes)
     network.features[0][0] = nn.Conv2d(shape[0], 32, 3, padding=1, bias=False)
     network.features[2].conv[1][0].stride = (1, 1)
@@ -75,15 +72,13 @@ def vit(_: int, shape: Shape, num_classes: int) -> nn.Module:
 
     Raises ConfigError for images that are no squares of whole patches.
     """
-    from torchvision.models import VisionTransformer
-
     channels, height, side = shape
     if height != side or side % _PATCH:
         raise ConfigError(
             f"vit cuts images into patches of {_PATCH}x{_PATCH}, which {height}x{side} is not made of",
             f"set `data.resolution` to a multiple of {_PATCH}",
         )
-    network = VisionTransformer(side, _PATCH, _LAYERS, _HEADS, _DIM, _DIM, num_classes=num_classes)
+    network = vision.models().VisionTransformer(side, _PATCH, _LAYERS, _HEADS, _DIM, _DIM, num_classes=num_classes)
     if channels != 3:
         network.conv_proj = nn.Conv2d(channels, _DIM, _PATCH, _PATCH)
     made: nn.Module = network
@@ -94,9 +89,8 @@ class _Vgg(nn.Module):
     """The convolutions of a VGG of torchvision; its own classifier alone has 120 million weights."""
 
     def __init__(self, letter: str, shape: Shape, num_classes: int, norm: str) -> None:
-        from torchvision.models import vgg
-
         super().__init__()
+        vgg = vision.models().vgg
         features = vgg.make_layers(vgg.cfgs[letter], batch_norm=True)
         features[0] = nn.Conv2d(shape[0], 64, 3, padding=1)
         for index, layer in enumerate(features):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from apmctl_core.errors import ConfigError
+from apmctl_core.models import vision
 from apmctl_core.models.registry import Architecture, Shape, family
 
 _LARGE = 128  # pixels: images of this side and more keep the stem as it is
@@ -18,8 +19,7 @@ _LARGE = 128  # pixels: images of this side and more keep the stem as it is
 @family("torchvision")
 def find(name: str) -> Architecture:
     """The architecture of a classifier of torchvision. Raises ConfigError for a name that it does not have."""
-    from torchvision import models
-
+    models = vision.models()
     names = models.list_models(module=models)
     if name not in names:
         near = difflib.get_close_matches(name, names, 3) or names[:3]
@@ -37,8 +37,6 @@ def _make(name: str, _: int, shape: Shape, num_classes: int) -> nn.Module:
 
 def _original(name: str, shape: Shape, num_classes: int) -> nn.Module:
     """The network with random weights, no second output, and for the image's size where it needs to know it."""
-    from torchvision import models
-
     options: dict[str, Any] = {"weights": None, "num_classes": num_classes}
     if name.startswith("vit_"):
         options["image_size"] = shape[1]
@@ -47,7 +45,7 @@ def _original(name: str, shape: Shape, num_classes: int) -> nn.Module:
     elif name in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": True}
     try:
-        network: nn.Module = models.get_model(name, **options)
+        network: nn.Module = vision.models().get_model(name, **options)
     except (ValueError, AssertionError) as e:
         raise _refused(name, shape) from e
     return network

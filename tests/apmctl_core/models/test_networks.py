@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -124,3 +126,13 @@ def test_only_networks_that_come_in_widths_have_one() -> None:
     assert ARCHITECTURES["convnet3-max"].scales and not ARCHITECTURES["resnet18"].scales
     sizes = {width: size_of(ModelConfig(arch="resnet18", width=width), SMALL, 10).weights for width in (8, 128)}
     assert sizes[8] == sizes[128]
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "vgg11", "torchvision:resnet34"])
+def test_a_torchvision_of_another_torch_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch, arch: str) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(ConfigError, match="cannot be imported") as caught:
+        network(arch)
+    assert "of one build" in caught.value.hint
+    assert network("convnet2")
