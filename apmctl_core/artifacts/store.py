@@ -14,14 +14,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from apmctl_core.artifacts import differences, states
 from apmctl_core.artifacts import manifest as manifests
 from apmctl_core.artifacts import request as requests
-from apmctl_core.artifacts import states
 from apmctl_core.artifacts.artifact import Artifact, Damaged, Entry, Run, open_artifact, open_stored
 from apmctl_core.artifacts.kind import KINDS
 from apmctl_core.artifacts.workspace import PARTIAL, Workspace, partial_name
 from apmctl_core.errors import ArtifactError, StoreError
-from apmctl_core.events import Emit, silent
+from apmctl_core.events import Emit, Note, silent
+from apmctl_core.machine.interrupts import shielded
 from apmctl_core.storage import files, locks
 from apmctl_core.storage.files import TRASH, discard
 from apmctl_core.storage.garbage import Garbage
@@ -48,11 +49,11 @@ class Store:
                     return open_stored(entry.path, kind)
         return None
 
-    def find(self, ref: str, kind: str | None = None) -> Artifact:
+    def find(self, ref: str, kind: str | None = None, emit: Emit = silent) -> Artifact:
         """The artifact that `ref` means: a name, `name@id`, a unique prefix (four digits or more) of an id, a path.
 
-        Raises ArtifactError where it is missing (with names that are near), ambiguous (with all that it could be),
-        damaged, or of another kind.
+        Of several artifacts of a name it is the newest; a Note says so, and what sets it apart. Raises ArtifactError
+        where it is missing (with names that are near), the prefix of several, damaged, or of another kind.
         """
         path = Path(ref)
         if os.sep in ref or "/" in ref or ref in (".", "..") or ref.startswith("~"):
@@ -62,15 +63,34 @@ class Store:
         entries = self._entries()
         if not _matching(ref, entries) and files.regular_size(path / manifests.FILE_NAME) is not None:
             return open_artifact(path, kind)
-        entry = _resolve(ref, entries, kind)
+        fitting = _fitting(ref, entries, kind)
+        if len(fitting) > 1 and all(entry.finished and entry.name == ref for entry in fitting):
+            return self._newest(ref, fitting, emit)
+        entry = _only(ref, fitting)
         if not entry.finished:
             problem = f"{entry.ref} is a {entry.kind} that is not finished"
             raise ArtifactError(problem, f"`resume {entry.id}` resumes it, as the command does that began it")
         return open_stored(entry.path, entry.kind)
 
+    def _newest(self, name: str, entries: Sequence[Entry], emit: Emit) -> Artifact:
+        """The newest of several artifacts of a name that are not damaged; a Note tells it from the others."""
+        opened = [self._open(entry) for entry in entries]
+        for entry in opened:
+            if isinstance(entry, Damaged):
+                emit(Note(text=f"skipped {entry.ref}: {entry.error.message}", level="warning"))
+        sound = sorted((a for a in opened if isinstance(a, Artifact)), key=_age, reverse=True)
+        if not sound:
+            return open_stored(entries[0].path, entries[0].kind)  # raises what is wrong with it
+        if len(sound) > 1:
+            emit(Note(text=_told(name, sound)))
+        return sound[0]
+
     def target(self, ref: str) -> Artifact | Damaged | Run:
-        """What `remove` would remove: as `find`, but damaged artifacts and unfinished runs count, and paths do not."""
-        entry = _resolve(ref, self._entries())
+        """What `remove` would remove: as `find`, but damaged artifacts and unfinished runs count, and paths do not.
+
+        A name of several is refused: nothing is removed because it happens to be the newest.
+        """
+        entry = _only(ref, _fitting(ref, self._entries()))
         return self._open(entry) if entry.finished else self._run(entry)
 
     def match(self, pattern: str) -> list_[Artifact | Damaged | Run]:
@@ -167,6 +187,30 @@ class Store:
             self._sweep(target.kind)
             files.remove_empty(target.path.parent, folder)
 
+    def rename(self, artifact: Artifact, name: str) -> Artifact:
+        """The artifact under another name. Its id stays, and with it what others say that they were made from.
+
+        One rename of its folder, which gives the name, is all that counts: the manifest follows. Raises StoreError
+        while a process works on it, ArtifactError for a name that none may have and where it is not in this store.
+        """
+        folder = self._folder(artifact.kind)
+        if artifact.path.resolve().parent.parent != folder.resolve():
+            raise ArtifactError(f"{artifact.path} is not in the store {self.root}", "give the name of one that is")
+        target = folder / manifests.check_name(name) / artifact.id
+        key, what = f"{artifact.kind}-{artifact.id}", f"{artifact.kind} {artifact.ref}"
+        with locks.hold(self.locks, key, what, wait=False, hint="wait for it to end, then rename it"):
+            document = manifests.renamed(artifact.path, name)
+            if target.exists() and not target.samefile(artifact.path):
+                raise ArtifactError(f"{name}@{artifact.id} already exists", "remove one of the two with `rm`")
+            files.sweep(artifact.path, manifests.FILE_NAME)
+            with shielded(), files.disk_errors(artifact.path, "rename"):
+                files.make_folder(target.parent)
+                artifact.path.rename(target)
+                files.sync(target.parent)
+                files.write_bytes(target / manifests.FILE_NAME, document)
+            files.remove_empty(artifact.path.parent)
+            return open_stored(target, artifact.kind)
+
     def _folder(self, kind: str) -> Path:
         return self.root / KINDS[kind].folder
 
@@ -225,14 +269,19 @@ class Store:
 # --- what a user may call an artifact: a name, `name@id`, a unique prefix of an id, or a path
 
 
-def _resolve(ref: str, entries: Sequence[Entry], kind: str | None = None) -> Entry:
-    """The one entry that `ref` means. Raises ArtifactError where there is none (with near ones) or several."""
+def _fitting(ref: str, entries: Sequence[Entry], kind: str | None = None) -> list[Entry]:
+    """The entries of a kind that `ref` could mean. Raises ArtifactError where there is none (with near ones)."""
     candidates = _matching(ref, [e for e in entries if e.finished]) or _matching(ref, entries)
     fitting = [e for e in candidates if kind in (None, e.kind)]
     if not candidates:
         raise _missing(ref, entries, kind)
     if not fitting:
         raise ArtifactError(f"{candidates[0].ref} is a {candidates[0].kind}, not a {kind}", f"give the {kind} to use")
+    return fitting
+
+
+def _only(ref: str, fitting: Sequence[Entry]) -> Entry:
+    """The one entry that fits. Raises ArtifactError where there are several."""
     if len(fitting) > 1:
         raise _ambiguous(ref, fitting)
     return fitting[0]
@@ -262,3 +311,20 @@ def _ambiguous(ref: str, entries: Sequence[Entry]) -> ArtifactError:
     listed = ", ".join(f"{e.ref} ({e.kind})" for e in ordered[:_LISTED])
     more = f" and {len(ordered) - _LISTED} more" if len(ordered) > _LISTED else ""
     return ArtifactError(f"{ref!r} could be {listed}{more}", f"name one of them; the newest is {ordered[0].ref}")
+
+
+def _age(artifact: Artifact) -> tuple[float, int]:
+    """What orders artifacts by when they were made."""
+    return artifact.manifest.created or 0.0, states.modified(artifact.path / manifests.FILE_NAME)
+
+
+def _told(name: str, ordered: Sequence[Artifact]) -> str:
+    """Which of several artifacts of a name is meant, and how it differs from the others."""
+    newest, *others = ordered
+    kinds = dict.fromkeys(other.kind for other in others)
+    if kinds.keys() != {newest.kind}:
+        different = f"a {newest.kind} (others: {', '.join(kinds)})"
+    else:
+        different = differences.told(newest.manifest, [other.manifest for other in others])
+    counted = f"{len(ordered)} artifacts are named {name}; using the newest, {newest.ref}"
+    return f"{counted}: {different}" if different else counted
