@@ -6,16 +6,13 @@ Reading creates nothing: a store that does not exist is empty. Nothing here impo
 from __future__ import annotations
 
 import contextlib
-import difflib
 import fnmatch
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
-from apmctl_core.artifacts import differences, states
 from apmctl_core.artifacts import manifest as manifests
+from apmctl_core.artifacts import refs, states
 from apmctl_core.artifacts import request as requests
 from apmctl_core.artifacts.artifact import Artifact, Damaged, Entry, Run, open_artifact, open_stored
 from apmctl_core.artifacts.kind import KINDS
@@ -28,9 +25,6 @@ from apmctl_core.storage.files import TRASH, discard
 from apmctl_core.storage.garbage import Garbage
 
 list_ = list  # inside Store, `list` is a method
-_PREFIX = re.compile(r"[0-9a-f]{4,12}")
-_LISTED = 8
-_E = TypeVar("_E", bound=Entry)
 
 
 class Store:
@@ -61,12 +55,12 @@ class Store:
                 path = path.expanduser()
             return open_artifact(path, kind)
         entries = self._entries()
-        if not _matching(ref, entries) and files.regular_size(path / manifests.FILE_NAME) is not None:
+        if not refs.matching(ref, entries) and files.regular_size(path / manifests.FILE_NAME) is not None:
             return open_artifact(path, kind)
-        fitting = _fitting(ref, entries, kind)
+        fitting = refs.fitting(ref, entries, kind)
         if len(fitting) > 1 and all(entry.finished and entry.name == ref for entry in fitting):
             return self._newest(ref, fitting, emit)
-        entry = _only(ref, fitting)
+        entry = refs.only(ref, fitting)
         if not entry.finished:
             problem = f"{entry.ref} is a {entry.kind} that is not finished"
             raise ArtifactError(problem, f"`resume {entry.id}` resumes it, as the command does that began it")
@@ -78,11 +72,11 @@ class Store:
         for entry in opened:
             if isinstance(entry, Damaged):
                 emit(Note(text=f"skipped {entry.ref}: {entry.error.message}", level="warning"))
-        sound = sorted((a for a in opened if isinstance(a, Artifact)), key=_age, reverse=True)
+        sound = sorted((a for a in opened if isinstance(a, Artifact)), key=refs.age, reverse=True)
         if not sound:
             return open_stored(entries[0].path, entries[0].kind)  # raises what is wrong with it
         if len(sound) > 1:
-            emit(Note(text=_told(name, sound)))
+            emit(Note(text=refs.told(name, sound)))
         return sound[0]
 
     def target(self, ref: str) -> Artifact | Damaged | Run:
@@ -90,7 +84,7 @@ class Store:
 
         A name of several is refused: nothing is removed because it happens to be the newest.
         """
-        entry = _only(ref, _fitting(ref, self._entries()))
+        entry = refs.only(ref, refs.fitting(ref, self._entries()))
         return self._open(entry) if entry.finished else self._run(entry)
 
     def match(self, pattern: str) -> list_[Artifact | Damaged | Run]:
@@ -120,7 +114,7 @@ class Store:
 
     def run(self, ref: str) -> Run | None:
         """The unfinished run that `ref` means, as in `unfinished`; None where it means something else or several."""
-        if any(entry.finished for entry in _matching(ref, self._entries())):
+        if any(entry.finished for entry in refs.matching(ref, self._entries())):
             return None
         runs = self._runs_of(ref)
         return runs[0] if len(runs) == 1 else None
@@ -132,8 +126,8 @@ class Store:
         """
         runs = self._runs_of(ref)
         if len(runs) > 1:
-            raise _ambiguous(ref, runs)
-        if not runs and (finished := _matching(ref, self._entries())):
+            raise refs.ambiguous(ref, runs)
+        if not runs and (finished := refs.matching(ref, self._entries())):
             raise ArtifactError(f"{finished[0].ref} is finished: there is nothing to resume", "`show` shows it")
         if not runs:
             raise ArtifactError(f"there is no unfinished run {ref!r} in the store", "`list` shows all")
@@ -141,7 +135,7 @@ class Store:
 
     def _runs_of(self, ref: str) -> list_[Run]:
         runs = self.runs()
-        return _matching(ref, runs) or [run for run in runs if run.goal and _matching(ref, [run.goal])]
+        return refs.matching(ref, runs) or [run for run in runs if run.goal and refs.matching(ref, [run.goal])]
 
     def kept_bytes(self, kind: str, id: str) -> int:
         """The bytes that an unfinished run of that kind and id has on the disk, 0 without such a run."""
@@ -264,67 +258,3 @@ class Store:
             files.remove_tree(trash)
             files.remove_empty(trash.parent)
         return left
-
-
-# --- what a user may call an artifact: a name, `name@id`, a unique prefix of an id, or a path
-
-
-def _fitting(ref: str, entries: Sequence[Entry], kind: str | None = None) -> list[Entry]:
-    """The entries of a kind that `ref` could mean. Raises ArtifactError where there is none (with near ones)."""
-    candidates = _matching(ref, [e for e in entries if e.finished]) or _matching(ref, entries)
-    fitting = [e for e in candidates if kind in (None, e.kind)]
-    if not candidates:
-        raise _missing(ref, entries, kind)
-    if not fitting:
-        raise ArtifactError(f"{candidates[0].ref} is a {candidates[0].kind}, not a {kind}", f"give the {kind} to use")
-    return fitting
-
-
-def _only(ref: str, fitting: Sequence[Entry]) -> Entry:
-    """The one entry that fits. Raises ArtifactError where there are several."""
-    if len(fitting) > 1:
-        raise _ambiguous(ref, fitting)
-    return fitting[0]
-
-
-def _matching(ref: str, entries: Sequence[_E]) -> list[_E]:
-    """All entries that `ref` could mean."""
-    name, at, prefix = ref.rpartition("@")
-    if at:
-        return [e for e in entries if e.name == name and prefix and e.id.startswith(prefix)]
-    by_name = [e for e in entries if e.name == ref]
-    if by_name or not _PREFIX.fullmatch(ref):
-        return by_name
-    return [e for e in entries if e.id.startswith(ref)]
-
-
-def _missing(ref: str, entries: Sequence[Entry], kind: str | None) -> ArtifactError:
-    what = kind or "artifact"
-    names = sorted({e.name for e in entries if e.finished and kind in (None, e.kind)})
-    near = difflib.get_close_matches(ref.rpartition("@")[0] or ref, names, 3)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return ArtifactError(f"there is no {what} {ref!r} in the store", f"{hint}`list` shows what is in it")
-
-
-def _ambiguous(ref: str, entries: Sequence[Entry]) -> ArtifactError:
-    ordered = sorted(entries, key=lambda e: states.modified(e.path / manifests.FILE_NAME), reverse=True)
-    listed = ", ".join(f"{e.ref} ({e.kind})" for e in ordered[:_LISTED])
-    more = f" and {len(ordered) - _LISTED} more" if len(ordered) > _LISTED else ""
-    return ArtifactError(f"{ref!r} could be {listed}{more}", f"name one of them; the newest is {ordered[0].ref}")
-
-
-def _age(artifact: Artifact) -> tuple[float, int]:
-    """What orders artifacts by when they were made."""
-    return artifact.manifest.created or 0.0, states.modified(artifact.path / manifests.FILE_NAME)
-
-
-def _told(name: str, ordered: Sequence[Artifact]) -> str:
-    """Which of several artifacts of a name is meant, and how it differs from the others."""
-    newest, *others = ordered
-    kinds = dict.fromkeys(other.kind for other in others)
-    if kinds.keys() != {newest.kind}:
-        different = f"a {newest.kind} (others: {', '.join(kinds)})"
-    else:
-        different = differences.told(newest.manifest, [other.manifest for other in others])
-    counted = f"{len(ordered)} artifacts are named {name}; using the newest, {newest.ref}"
-    return f"{counted}: {different}" if different else counted

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from apmctl import measures
+from apmctl import measures, shown
 from apmctl.blocks import as_text
 from apmctl.commands import contrast, look, removal, show
 from apmctl.output import to_json
@@ -164,10 +164,11 @@ def test_strings_from_an_artifact_cannot_control_the_terminal(
         ),
     )
     row = msgspec.structs.replace(ROW, arch=evil, protocol={evil: evil}, scores={f"{evil}[/bold]": 1.0})
-    for module in (measures, show):
+    for module in (measures, shown):
         monkeypatch.setattr(module, "report_rows", lambda _: [row])
-    shown, store = show.shown(artifact, Store(root)), Store(root)
-    results = (shown, show.Everything(shown), contrast.Contrast.by([artifact, put_report(root)], store))
+    store = Store(root)
+    one = shown.shown(artifact, store)
+    results = (one, show.Everything(one), contrast.Contrast.by([artifact, put_report(root)], store))
     removed = removal.Removed(removed=[evil], reports=[], broken=[], freed_bytes=0)
     for result in (*results, look.Listing.by([artifact], []), removed):
         for text in (as_text(result.blocks()), to_json(result)):
