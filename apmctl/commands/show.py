@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 from apmctl import progress
 from apmctl.blocks import Block
-from apmctl.commands.contrast import Contrast
 from apmctl.commands.runs import ShownRun
 from apmctl.options import OUTPUT, REFS, STORE
 from apmctl.output import Result, Sink
-from apmctl.shown import Shown, shown
 from apmctl.signature import option, takes
 
 if TYPE_CHECKING:
+    from apmctl.shown import Shown
     from apmctl_core.artifacts.store import Store
 
 
@@ -50,6 +49,8 @@ def show(refs: list[str], all: bool, store: Store, out: Sink) -> None:
         out.result(ShownRun.by(run))
         return
     with progress.listening(out) as emit:
+        from apmctl import shown  # a dozen results, which no other command needs
+        from apmctl.commands.contrast import Contrast
         from apmctl_core.artifacts.verify import note_missing_digest
         from apmctl_core.hub.find import find
 
@@ -60,6 +61,6 @@ def show(refs: list[str], all: bool, store: Store, out: Sink) -> None:
     if len(artifacts) > 1:
         result = Contrast.by(artifacts, store)
     else:
-        first = shown(artifacts[0], store)
+        first = shown.shown(artifacts[0], store)
         result = Everything(first) if all else first
     out.result(result)
