@@ -17,10 +17,12 @@ import typer
 from apmctl import errors
 from apmctl.commands.about import doctor, presets
 from apmctl.commands.hub import pull, push
-from apmctl.commands.look import list_, show, verify
+from apmctl.commands.look import list_, verify
 from apmctl.commands.make import distill, evaluate, relabel, teachers
 from apmctl.commands.removal import gc, remove
+from apmctl.commands.rename import rename
 from apmctl.commands.runs import resume
+from apmctl.commands.show import show
 from apmctl.output import Sink
 from apmctl_core import __version__
 from apmctl_core.errors import ConfigError, Interrupted
@@ -50,7 +52,14 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "eval": evaluate,
         "resume": resume,
     },
-    "Manage artifacts": {"list": list_, "show": show, "verify": verify, "rm": remove, "gc": gc},
+    "Manage artifacts": {
+        "list": list_,
+        "show": show,
+        "verify": verify,
+        "rename": rename,
+        "rm": remove,
+        "gc": gc,
+    },
     "Share": {"push": push, "pull": pull},
     "About": {"presets": presets, "doctor": doctor},
 }

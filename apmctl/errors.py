@@ -38,7 +38,7 @@ _RELABEL = {"distill.committee": "--committee"}
 _SETTINGS = "store device compile segment memory_budget name revision tag private license create_pr"
 _FLAGS = {name: "--" + name.replace("_", "-") for name in _SETTINGS.split()}
 _FLAGS |= {"data_path": "--data", "pool": "--teachers"}
-_ACTIONS = "list show verify rm teachers distill relabel eval push pull presets doctor gc resume"
+_ACTIONS = "list show verify rename rm teachers distill relabel eval push pull presets doctor gc resume"
 
 RUNNING: ContextVar[str] = ContextVar("command", default="")  # whose flags notes name
 LINE: ContextVar[str] = ContextVar("line", default="")  # as a person could type it again

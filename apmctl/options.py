@@ -73,10 +73,11 @@ DATASET = argument(
 )
 SET = argument("ref", str, "SET", _REF_HELP)
 REF = argument("ref", str, "REF", _REF_HELP)
+REFS = argument("refs", list[str], "REF...", _REF_HELP)
 LOCAL = argument("ref", str, "REF", "A name, name@id, a prefix of an id, or a path.")
 
 _output = partial(option, OUTPUT_PANEL)
-NAME = _output("--name", str | None, "Name of the artifact.", metavar="NAME")
+NAME = _output("--name", str | None, "Name of the artifact; one that exists is renamed.", metavar="NAME")
 DRY_RUN = _output("--dry-run", bool, "Print what would run, its id, time and memory.", False)
 _JSON = _output("--json", bool, "Print one JSON document.", False)
 _QUIET = _output("--quiet -q", bool, "Print only the reference.", False)

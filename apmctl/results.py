@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, dataclass_transform
 
 from apmctl.blocks import Block, Table
 from apmctl.text import label, reading
+from apmctl_core import config
 
 if TYPE_CHECKING:
     from apmctl_core.artifacts.kinds.reports import ReportRow
@@ -64,15 +65,9 @@ def readings(metrics: Mapping[str, Any]) -> list[tuple[str, object]]:
     return [(label(name), reading(name, value)) for name, value in metrics.items()]
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, object]]:
+def flat(values: Mapping[str, Any]) -> list[tuple[str, object]]:
     """Nested tables as pairs of a dotted key and a value."""
-    pairs: list[tuple[str, object]] = []
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            pairs += flat(value, f"{prefix}{key}.")
-        else:
-            pairs.append((prefix + key, ", ".join(map(str, value)) if isinstance(value, list) else value))
-    return pairs
+    return [(k, ", ".join(map(str, v)) if isinstance(v, list) else v) for k, v in config.flat(values)]
 
 
 _SHOWN = ("gain",)  # scores that the column of the difference shows

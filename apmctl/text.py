@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import time
+from datetime import datetime
 from typing import Any
 
 _STEPS = ("B", "KB", "MB", "GB", "TB")
@@ -40,6 +42,31 @@ def duration(seconds: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60}:{minutes % 60:02d} h"
     return f"{minutes}:{rest:02d} min" if minutes else f"{rest} s" if seconds >= 9.95 else f"{seconds:.1f} s"
+
+
+_AGES = ((3600, 60, "min"), (86_400, 3600, "h"), (60 * 86_400, 86_400, "d"), (730 * 86_400, 30 * 86_400, "months"))
+
+
+def date(created: Any) -> str:
+    """An ISO date in the local time zone, to the minute; `-` for what is not a date."""
+    try:
+        return datetime.fromisoformat(created).astimezone().isoformat(" ", "minutes")[:16]
+    except (TypeError, ValueError, OverflowError, OSError):  # a stranger's may be anything
+        return "-"
+
+
+def age(created: Any, now: float | None = None) -> str:
+    """How long before `now` (seconds since 1970) an ISO date was, e.g. 3 h ago; `-` for what is not a date."""
+    try:
+        seconds = (time.time() if now is None else now) - datetime.fromisoformat(created).timestamp()
+    except (TypeError, ValueError, OverflowError, OSError):
+        return "-"
+    if seconds < 60:
+        return "just now"
+    for below, step, unit in _AGES:
+        if seconds < below:
+            return f"{int(seconds // step)} {unit} ago"
+    return f"{int(seconds // (365 * 86_400))} years ago"
 
 
 def plural(unit: str) -> str:

@@ -108,7 +108,7 @@ def push(ref: str, repo: str, how: dict[str, Any], store: Store, out: Sink) -> N
     with progress.listening(out) as emit:
         from apmctl_core.hub import push as hub
 
-        artifact = store.find(ref)
+        artifact = store.find(ref, emit=emit)
         pushed = hub.push(store, artifact, repo, hub.Options(**how), emit=emit)
     out.result(Pushed.by(pushed, artifact=Identity.of(artifact)))
 

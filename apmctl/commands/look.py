@@ -1,58 +1,85 @@
-"""`apmctl list`, `show` and `verify`: the content of the store, and the results of these commands."""
+"""`apmctl list` and `verify`: the content of the store, and the results of both commands."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
 from apmctl import progress
-from apmctl.blocks import Block, Pairs, Table
-from apmctl.commands.runs import ShownRun, UnfinishedRun, unfinished
+from apmctl.blocks import Block, Table
+from apmctl.commands.runs import UnfinishedRun, unfinished
+from apmctl.measures import Measures, labels, network, number, protocol, setting
 from apmctl.options import OUTPUT, REF, STORE
 from apmctl.output import Sink
-from apmctl.results import Document, Identity, accuracies, flat, readings
-from apmctl.signature import option, takes
-from apmctl.text import count, size
-from apmctl_core.errors import ApmError
+from apmctl.results import Document, Identity
+from apmctl.signature import option, takes, together
+from apmctl.text import age, count, size
 
 if TYPE_CHECKING:
     from apmctl_core.artifacts.artifact import Artifact, Run
-    from apmctl_core.artifacts.kinds.reports import ReportRow
-    from apmctl_core.artifacts.manifest import FileEntry
     from apmctl_core.artifacts.store import Store
 
 
+class Measured(Document):
+    """Where the accuracy of an artifact in a list is from: the report, and what it measured."""
+
+    report: str
+    network: str
+    labels: str
+    protocol: Mapping[str, Any]
+
+
 class ListedArtifact(Identity):
-    """An artifact in a list; `accuracy` is the first that is known of it."""
+    """An artifact in a list, with the accuracy that stands for it (`Measures`); a pool has that of its teachers."""
 
     dataset: str | None
     size_bytes: int
     accuracy: float | None
     created: str | None
+    ipc: int | None
+    network: str | None
+    random_accuracy: float | None
+    gain: float | None
+    measured: Measured | None
 
     @classmethod
-    def by(cls, artifact: Artifact, reports: Mapping[str, Artifact]) -> Self:
-        """An artifact with what its manifest and `reports` (a set's id -> its newest report) know."""
+    def by(cls, artifact: Artifact, measures: Measures) -> Self:
+        """An artifact with what its manifest and the store's reports know."""
         manifest = artifact.manifest
-        dataset, created = manifest.data.get("dataset"), manifest.environment.get("created")
-        accuracy = _accuracy(artifact, reports)
-        return cls.of(artifact, dataset=dataset, size_bytes=artifact.size, accuracy=accuracy, created=created)
+        ipc = None if artifact.kind == "pool" else setting(manifest.recipe, "distill.ipc")
+        known = {"dataset": manifest.data.get("dataset"), "created": manifest.environment.get("created")}
+        known |= {"size_bytes": artifact.size, "ipc": ipc, "network": network(manifest)}
+        if best := next(iter(measures.of(artifact)), None):
+            row = best.row
+            known |= {"accuracy": row.accuracy_mean, "random_accuracy": row.random_accuracy_mean, "gain": best.gain}
+            measured = Measured.of(row, report=best.report.ref, network=row.arch)
+            return cls.of(artifact, measured=measured, **known)
+        known |= dict.fromkeys(("accuracy", "random_accuracy", "gain", "measured"))
+        if artifact.kind == "pool":
+            known["accuracy"] = number(manifest.metrics.get("test_accuracy_mean"))
+        return cls.of(artifact, **known)
 
     def row(self) -> tuple[str, ...]:
         """The cells of `Listing`'s table."""
-        accuracy = "-" if self.accuracy is None else f"{100 * self.accuracy:.1f}"
-        return self.kind, self.ref, str(self.dataset), size(self.size_bytes), accuracy, _local(self.created)
+        own, on, how = str(self.network or "-"), "-", "-"
+        if self.measured is not None:
+            on, how = labels(self.measured.labels, self.measured.network, own), protocol(self.measured.protocol)
+        elif self.accuracy is not None:
+            on = "teachers"
+        percent = ["-" if value is None else f"{100 * value:.1f}" for value in (self.accuracy, self.random_accuracy)]
+        gain = "-" if self.gain is None else f"{100 * self.gain:+.1f}"
+        ipc = "-" if self.ipc is None else str(self.ipc)
+        cells = (self.kind, self.ref, str(self.dataset), ipc, own, percent[0], on, percent[1], gain, how)
+        return *cells, size(self.size_bytes), age(self.created)
 
 
-def _local(created: Any) -> str:
-    """A time in the local time zone, to the minute; `-` for what is not a time."""
-    try:
-        return datetime.fromisoformat(created).astimezone().isoformat(" ", "minutes")[:16]
-    except (TypeError, ValueError, OverflowError):
-        return "-"
+_ACCURACY = ("accuracy", "labels", "random", "gain", "protocol")
+_HEADERS = ("kind", "artifact", "data", "ipc", "network", *_ACCURACY, "size", "age")
+_NUMBERS = ("ipc", "accuracy", "random", "gain", "size")
+_SPARE = ("protocol", "network", "random", "data", "size", "ipc", "gain", "labels", "age", "accuracy", "kind")
 
 
 class Listing(Document):
@@ -61,111 +88,76 @@ class Listing(Document):
     command: str = "list"
     artifacts: Sequence[ListedArtifact]
     runs: Sequence[UnfinishedRun]
+    hidden: int  # artifacts that are not of the choice
 
     @classmethod
-    def by(cls, artifacts: Sequence[Artifact], runs: Sequence[Run], kind: str | None = None) -> Self:
-        """Of a store's artifacts and runs those of a kind, with the accuracies that its reports know."""
-        reports = _newest_reports(artifacts)
+    def by(cls, artifacts: Sequence[Artifact], runs: Sequence[Run], choice: Choice | None = None) -> Self:
+        """Of a store's artifacts and runs those of a choice, with the accuracies that all of its reports know."""
+        choice, measures = choice or Choice(), Measures(artifacts)
+        chosen = sorted(filter(choice.has, artifacts), key=_newest_of_a_name)
+        listed = [(artifact, ListedArtifact.by(artifact, measures)) for artifact in chosen]
+        if choice.sort is not None:
+            listed.sort(key=lambda pair: _ORDERS[str(choice.sort)](*pair))
         return cls(
-            artifacts=[ListedArtifact.by(a, reports) for a in artifacts if kind in (None, a.kind)],
-            runs=[UnfinishedRun.by(run) for run in runs if kind in (None, run.kind)],
+            artifacts=[artifact for _, artifact in listed],
+            runs=[UnfinishedRun.by(run) for run in runs if choice.has_run(run)],
+            hidden=len(artifacts) - len(listed),
         )
 
     def brief(self) -> str:
         return "\n".join(artifact.ref for artifact in self.artifacts)
 
     def blocks(self) -> Iterator[Block]:
-        if not self.artifacts and not self.runs:
+        if not self.artifacts and self.hidden:
+            yield f"none of {count(self.hidden, 'artifact')} fits; `apmctl list` shows all"
+        elif not self.artifacts and not self.runs:
             yield "no artifacts yet; `apmctl distill digits --ipc 1` makes a first set"
         if self.artifacts:
-            yield Table(
-                ("kind", "artifact", "data", "size", "accuracy", "created"),
-                [artifact.row() for artifact in self.artifacts],
-                right=("size", "accuracy"),
-                spare=("data", "created"),
-                wrap=("artifact",),
-            )
+            rows = [artifact.row() for artifact in self.artifacts]
+            yield Table(_HEADERS, rows, right=_NUMBERS, spare=_SPARE, wrap=("artifact",))
         if self.artifacts and self.runs:
             yield ""
         if self.runs:
             yield from unfinished(self.runs)
 
 
-def _newest_reports(artifacts: Sequence[Artifact]) -> dict[str, Artifact]:
-    """The newest report on each set, by the set's id."""
-    reports = [a for a in artifacts if a.kind == "report"]
-    reports.sort(key=lambda report: str(report.manifest.environment.get("created")))
-    return {report.manifest.inputs.get("set", ""): report for report in reports}
+def _newest_of_a_name(artifact: Artifact) -> tuple[object, ...]:
+    return artifact.kind, artifact.name, -(artifact.manifest.created or 0.0)
 
 
-def _accuracy(artifact: Artifact, reports: Mapping[str, Artifact]) -> float | None:
-    """The first accuracy that is known of an artifact: a pool's own, a set's by `reports` (its id -> its report)."""
-    if artifact.kind == "pool":
-        mean = artifact.manifest.metrics.get("test_accuracy_mean")
-        return float(mean) if isinstance(mean, (int, float)) and not isinstance(mean, bool) else None
-    report = artifact if artifact.kind == "report" else reports.get(artifact.id)
-    with contextlib.suppress(ApmError):  # it may have been removed since it was listed
-        return next((row.accuracy_mean for row in report_rows(report)), None) if report else None
-    return None
+def _falling(value: float | None) -> float:
+    """What sorts large numbers first and unknown ones last."""
+    return math.inf if value is None else -value
 
 
-def report_rows(report: Artifact) -> Sequence[ReportRow]:
-    """The rows of a report. Raises ArtifactError where it is damaged."""
-    from apmctl_core.artifacts.kinds.reports import load_report
-
-    return load_report(report).rows
-
-
-class Shown(Document):
-    """An artifact with all of its manifest."""
-
-    command: str = "show"
-    artifact: Identity
-    recipe: Mapping[str, Any]
-    inputs: Mapping[str, str]
-    data: Mapping[str, Any]
-    metrics: Mapping[str, Any]
-    files: Mapping[str, FileEntry]
-    environment: Mapping[str, Any]
-
-    def brief(self) -> str:
-        return str(self.artifact.path)
-
-    def blocks(self) -> Iterator[Block]:
-        shape = " x ".join(map(str, self.data["shape"]))
-        files = [(name, f"{size(f.size)}, sha256 {f.sha256[:12]}") for name, f in sorted(self.files.items())]
-        sections: dict[str, Sequence[tuple[str, object]]] = {
-            "recipe": flat(self.recipe),
-            "inputs": list(self.inputs.items()),
-            "metrics": readings(self.metrics),
-            "files": files,
-            "environment": flat(self.environment),
-        }
-        yield self.artifact.headline
-        data = [("data", self.data.get("dataset")), ("shape", shape), ("classes", len(self.data["classes"]))]
-        yield Pairs([("path", self.artifact.path), *data])
-        for title, pairs in sections.items():
-            if pairs:
-                yield title
-                yield Pairs(pairs)
+_ORDERS: Mapping[str, Callable[[Artifact, ListedArtifact], Any]] = {
+    "name": lambda artifact, _: artifact.name,
+    "age": lambda artifact, _: _falling(artifact.manifest.created),
+    "size": lambda artifact, _: -artifact.size,
+    "accuracy": lambda _, listed: _falling(listed.accuracy),
+    "gain": lambda _, listed: _falling(listed.gain),
+}
+Kind = StrEnum("Kind", ["pool", "set", "report", "coreset"])
+Sort = StrEnum("Sort", ["name", "age", "size", "accuracy", "gain"])
 
 
-class ShownReport(Shown):
-    """A report with its rows."""
+@dataclass(frozen=True)
+class Choice:
+    """What to list of a store, and in which order; None stands for all, and for kind and name, the newest first."""
 
-    results: Sequence[ReportRow]
+    kind: Kind | None = None
+    dataset: str | None = None
+    sort: Sort | None = None
 
-    def blocks(self) -> Iterator[Block]:
-        yield from super().blocks()
-        yield from accuracies(self.results)
+    def has(self, artifact: Artifact) -> bool:
+        """Whether an artifact is listed."""
+        dataset = artifact.manifest.data.get("dataset")
+        return self.kind in (None, artifact.kind) and self.dataset in (None, dataset)
 
-
-def shown(artifact: Artifact) -> Shown:
-    """All that there is to show of an artifact."""
-    identity = Identity.of(artifact)
-    if artifact.kind == "report":
-        return ShownReport.of(artifact.manifest, artifact=identity, results=report_rows(artifact))
-    return Shown.of(artifact.manifest, artifact=identity)
+    def has_run(self, run: Run) -> bool:
+        """Whether an unfinished run is listed; one that does not say how it was begun is of no known data set."""
+        dataset = setting(run.request.recipe, "data.dataset") if run.request else ""
+        return self.kind in (None, run.kind) and self.dataset in (None, dataset)
 
 
 class Verified(Document):
@@ -183,32 +175,22 @@ class Verified(Document):
         yield f"{self.artifact.headline} is sound: {count(self.files, 'file')}, {size(self.bytes)}"
 
 
-Kind = StrEnum("Kind", ["pool", "set", "report"])
-_KIND = option(None, "--kind", Kind | None, "Only artifacts of this kind.", metavar="|".join(Kind))
+_CHOICE = (
+    option(None, "--kind", Kind | None, "Only artifacts of this kind.", metavar="|".join(Kind)),
+    option(None, "--dataset", str | None, "Only artifacts of this data set.", metavar="NAME"),
+    option(
+        None, "--sort", Sort | None, "Largest, best or newest first [default: kind and name].", metavar="|".join(Sort)
+    ),
+)
 
 
-@takes(STORE, OUTPUT, _KIND)
-def list_(kind: Kind | None, store: Store, out: Sink) -> None:
-    """List artifacts, and unfinished runs with their progress."""
+@takes(together("choice", _CHOICE, lambda values: Choice(**values)), STORE, OUTPUT)
+def list_(choice: Choice, store: Store, out: Sink) -> None:
+    """List artifacts with their accuracies beside random real images, and unfinished runs with their progress."""
     artifacts, damaged = store.scan()
     for entry in damaged:
         out.note(f"skipped {entry.ref}: {entry.error.message}", "warning")
-    out.result(Listing.by(artifacts, store.runs(), kind))
-
-
-@takes(REF, STORE, OUTPUT)
-def show(ref: str, store: Store, out: Sink) -> None:
-    """Show an artifact: its recipe, inputs, metrics and files; or how far an unfinished run is."""
-    if run := store.run(ref):
-        out.result(ShownRun.by(run))
-        return
-    with progress.listening(out) as emit:
-        from apmctl_core.artifacts.verify import note_missing_digest
-        from apmctl_core.hub.find import find
-
-        artifact = find(store, ref, emit=emit)
-        note_missing_digest(artifact, emit)
-    out.result(shown(artifact))
+    out.result(Listing.by(artifacts, store.runs(), choice))
 
 
 @takes(REF, STORE, OUTPUT)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from apmctl_core.artifacts import manifest as manifests
 from apmctl_core.artifacts.kind import KINDS
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished artifact."""
+    """A finished artifact; `content` is what its kind's `quick_check` has read of it."""
 
     path: Path
     manifest: Manifest
+    content: Any = field(default=None, compare=False, repr=False)
 
     @property
     def kind(self) -> str:
@@ -138,13 +141,17 @@ def open_artifact(path: Path, kind: str | None = None) -> Artifact:
             problem = "is missing or not an ordinary file" if size is None else f"has {size} bytes, not {entry.size}"
             raise ArtifactError(f"{path / name} {problem}", DAMAGED_HINT)
     artifact = Artifact(path, manifest)
-    KINDS[artifact.kind].quick_check(artifact)
-    return artifact
+    return replace(artifact, content=KINDS[artifact.kind].quick_check(artifact))
 
 
 def open_stored(path: Path, kind: str) -> Artifact:
-    """The same for `STORE/KINDs/NAME/ID`, whose manifest must have that name and id."""
-    artifact = open_artifact(path, kind)
-    if (artifact.name, artifact.id) != (path.parent.name, path.name):
+    """The same for `STORE/KINDs/NAME/ID`, whose manifest must have that id; the folder gives the name.
+
+    The manifest has another name where the renaming of an artifact was killed after the folder had moved.
+    """
+    artifact, name = open_artifact(path, kind), path.parent.name
+    if artifact.id != path.name:
         raise ArtifactError(f"{path} holds {artifact.ref}", f"move it to {artifact.name}/{artifact.id}, or remove it")
-    return artifact
+    if artifact.name == name:
+        return artifact
+    return replace(artifact, manifest=msgspec.structs.replace(artifact.manifest, name=name))

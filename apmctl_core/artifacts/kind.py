@@ -20,7 +20,7 @@ class Kind:
 
     `folder` is its folder in a store; `series` are the names of numbered files, of which it has the first ones;
     `check(artifact, shapes_of)` reads all values of an artifact and raises ArtifactError for what is wrong with them;
-    `quick_check(artifact)` does so whenever one is opened, where that takes no time.
+    `quick_check(artifact)` does so whenever one is opened, where that takes no time, and returns what it has read.
     """
 
     name: str

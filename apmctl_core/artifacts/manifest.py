@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TypedDict, TypeVar
 
@@ -96,6 +97,14 @@ class Manifest(_Identity, frozen=True, kw_only=True, forbid_unknown_fields=True)
         c, h, w = self.data["shape"]
         return c, h, w
 
+    @property
+    def created(self) -> float | None:
+        """When the artifact was made, in seconds since 1970; None where it does not say."""
+        try:
+            return datetime.fromisoformat(self.environment["created"]).timestamp()
+        except (KeyError, TypeError, ValueError, OverflowError, OSError):  # a stranger's may be anything
+            return None
+
 
 def is_name(text: str) -> bool:
     """Whether `text` may name an artifact: letters, digits, dot, dash, underscore; at most 100."""
@@ -122,11 +131,26 @@ def dumps(manifest: Manifest) -> bytes:
     what = f"the manifest of {manifest.name}"
     values = msgspec.to_builtins(manifest, str_keys=True)
     try:
-        text = json.dumps(values | {"digest": digest_of(values)}, indent=1, sort_keys=True) + "\n"
+        return _written(values | {"digest": digest_of(values)}, what)
     except ValueError as e:
         raise ArtifactError(f"{what} has a number that is not finite", "it cannot be part of an artifact") from e
-    loads(text.encode(), what)
-    return text.encode()
+
+
+def renamed(folder: Path, name: str) -> bytes:
+    """The bytes of the manifest in `folder` under another name, still of the schema that it was written in.
+
+    Its id was taken of what that schema has. Raises ArtifactError, StoreError.
+    """
+    path = folder / FILE_NAME
+    values = strict_json.parse_object(read_bounded(path, MAX_BYTES), str(path)) | {"name": name}
+    return _written(values | {"digest": digest_of(values)} if "digest" in values else values, str(path))
+
+
+def _written(values: Mapping[str, Any], what: str) -> bytes:
+    """The bytes of a manifest with these fields, which `loads` takes."""
+    data = (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
+    loads(data, what)
+    return data
 
 
 def digest_of(values: Mapping[str, Any]) -> str:

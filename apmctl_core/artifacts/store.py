@@ -6,30 +6,25 @@ Reading creates nothing: a store that does not exist is empty. Nothing here impo
 from __future__ import annotations
 
 import contextlib
-import difflib
 import fnmatch
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from apmctl_core.artifacts import manifest as manifests
+from apmctl_core.artifacts import refs, states
 from apmctl_core.artifacts import request as requests
-from apmctl_core.artifacts import states
 from apmctl_core.artifacts.artifact import Artifact, Damaged, Entry, Run, open_artifact, open_stored
 from apmctl_core.artifacts.kind import KINDS
 from apmctl_core.artifacts.workspace import PARTIAL, Workspace, partial_name
 from apmctl_core.errors import ArtifactError, StoreError
-from apmctl_core.events import Emit, silent
+from apmctl_core.events import Emit, Note, silent
+from apmctl_core.machine.interrupts import shielded
 from apmctl_core.storage import files, locks
 from apmctl_core.storage.files import TRASH, discard
 from apmctl_core.storage.garbage import Garbage
 
 list_ = list  # inside Store, `list` is a method
-_PREFIX = re.compile(r"[0-9a-f]{4,12}")
-_LISTED = 8
-_E = TypeVar("_E", bound=Entry)
 
 
 class Store:
@@ -48,11 +43,11 @@ class Store:
                     return open_stored(entry.path, kind)
         return None
 
-    def find(self, ref: str, kind: str | None = None) -> Artifact:
+    def find(self, ref: str, kind: str | None = None, emit: Emit = silent) -> Artifact:
         """The artifact that `ref` means: a name, `name@id`, a unique prefix (four digits or more) of an id, a path.
 
-        Raises ArtifactError where it is missing (with names that are near), ambiguous (with all that it could be),
-        damaged, or of another kind.
+        Of several artifacts of a name it is the newest; a Note says so, and what sets it apart. Raises ArtifactError
+        where it is missing (with names that are near), the prefix of several, damaged, or of another kind.
         """
         path = Path(ref)
         if os.sep in ref or "/" in ref or ref in (".", "..") or ref.startswith("~"):
@@ -60,17 +55,36 @@ class Store:
                 path = path.expanduser()
             return open_artifact(path, kind)
         entries = self._entries()
-        if not _matching(ref, entries) and files.regular_size(path / manifests.FILE_NAME) is not None:
+        if not refs.matching(ref, entries) and files.regular_size(path / manifests.FILE_NAME) is not None:
             return open_artifact(path, kind)
-        entry = _resolve(ref, entries, kind)
+        fitting = refs.fitting(ref, entries, kind)
+        if len(fitting) > 1 and all(entry.finished and entry.name == ref for entry in fitting):
+            return self._newest(ref, fitting, emit)
+        entry = refs.only(ref, fitting)
         if not entry.finished:
             problem = f"{entry.ref} is a {entry.kind} that is not finished"
             raise ArtifactError(problem, f"`resume {entry.id}` resumes it, as the command does that began it")
         return open_stored(entry.path, entry.kind)
 
+    def _newest(self, name: str, entries: Sequence[Entry], emit: Emit) -> Artifact:
+        """The newest of several artifacts of a name that are not damaged; a Note tells it from the others."""
+        opened = [self._open(entry) for entry in entries]
+        for entry in opened:
+            if isinstance(entry, Damaged):
+                emit(Note(text=f"skipped {entry.ref}: {entry.error.message}", level="warning"))
+        sound = sorted((a for a in opened if isinstance(a, Artifact)), key=refs.age, reverse=True)
+        if not sound:
+            return open_stored(entries[0].path, entries[0].kind)  # raises what is wrong with it
+        if len(sound) > 1:
+            emit(Note(text=refs.told(name, sound)))
+        return sound[0]
+
     def target(self, ref: str) -> Artifact | Damaged | Run:
-        """What `remove` would remove: as `find`, but damaged artifacts and unfinished runs count, and paths do not."""
-        entry = _resolve(ref, self._entries())
+        """What `remove` would remove: as `find`, but damaged artifacts and unfinished runs count, and paths do not.
+
+        A name of several is refused: nothing is removed because it happens to be the newest.
+        """
+        entry = refs.only(ref, refs.fitting(ref, self._entries()))
         return self._open(entry) if entry.finished else self._run(entry)
 
     def match(self, pattern: str) -> list_[Artifact | Damaged | Run]:
@@ -100,7 +114,7 @@ class Store:
 
     def run(self, ref: str) -> Run | None:
         """The unfinished run that `ref` means, as in `unfinished`; None where it means something else or several."""
-        if any(entry.finished for entry in _matching(ref, self._entries())):
+        if any(entry.finished for entry in refs.matching(ref, self._entries())):
             return None
         runs = self._runs_of(ref)
         return runs[0] if len(runs) == 1 else None
@@ -112,8 +126,8 @@ class Store:
         """
         runs = self._runs_of(ref)
         if len(runs) > 1:
-            raise _ambiguous(ref, runs)
-        if not runs and (finished := _matching(ref, self._entries())):
+            raise refs.ambiguous(ref, runs)
+        if not runs and (finished := refs.matching(ref, self._entries())):
             raise ArtifactError(f"{finished[0].ref} is finished: there is nothing to resume", "`show` shows it")
         if not runs:
             raise ArtifactError(f"there is no unfinished run {ref!r} in the store", "`list` shows all")
@@ -121,7 +135,7 @@ class Store:
 
     def _runs_of(self, ref: str) -> list_[Run]:
         runs = self.runs()
-        return _matching(ref, runs) or [run for run in runs if run.goal and _matching(ref, [run.goal])]
+        return refs.matching(ref, runs) or [run for run in runs if run.goal and refs.matching(ref, [run.goal])]
 
     def kept_bytes(self, kind: str, id: str) -> int:
         """The bytes that an unfinished run of that kind and id has on the disk, 0 without such a run."""
@@ -166,6 +180,30 @@ class Store:
             discard(target.path)
             self._sweep(target.kind)
             files.remove_empty(target.path.parent, folder)
+
+    def rename(self, artifact: Artifact, name: str) -> Artifact:
+        """The artifact under another name. Its id stays, and with it what others say that they were made from.
+
+        One rename of its folder, which gives the name, is all that counts: the manifest follows. Raises StoreError
+        while a process works on it, ArtifactError for a name that none may have and where it is not in this store.
+        """
+        folder = self._folder(artifact.kind)
+        if artifact.path.resolve().parent.parent != folder.resolve():
+            raise ArtifactError(f"{artifact.path} is not in the store {self.root}", "give the name of one that is")
+        target = folder / manifests.check_name(name) / artifact.id
+        key, what = f"{artifact.kind}-{artifact.id}", f"{artifact.kind} {artifact.ref}"
+        with locks.hold(self.locks, key, what, wait=False, hint="wait for it to end, then rename it"):
+            document = manifests.renamed(artifact.path, name)
+            if target.exists() and not target.samefile(artifact.path):
+                raise ArtifactError(f"{name}@{artifact.id} already exists", "remove one of the two with `rm`")
+            files.sweep(artifact.path, manifests.FILE_NAME)
+            with shielded(), files.disk_errors(artifact.path, "rename"):
+                files.make_folder(target.parent)
+                artifact.path.rename(target)
+                files.sync(target.parent)
+                files.write_bytes(target / manifests.FILE_NAME, document)
+            files.remove_empty(artifact.path.parent)
+            return open_stored(target, artifact.kind)
 
     def _folder(self, kind: str) -> Path:
         return self.root / KINDS[kind].folder
@@ -220,45 +258,3 @@ class Store:
             files.remove_tree(trash)
             files.remove_empty(trash.parent)
         return left
-
-
-# --- what a user may call an artifact: a name, `name@id`, a unique prefix of an id, or a path
-
-
-def _resolve(ref: str, entries: Sequence[Entry], kind: str | None = None) -> Entry:
-    """The one entry that `ref` means. Raises ArtifactError where there is none (with near ones) or several."""
-    candidates = _matching(ref, [e for e in entries if e.finished]) or _matching(ref, entries)
-    fitting = [e for e in candidates if kind in (None, e.kind)]
-    if not candidates:
-        raise _missing(ref, entries, kind)
-    if not fitting:
-        raise ArtifactError(f"{candidates[0].ref} is a {candidates[0].kind}, not a {kind}", f"give the {kind} to use")
-    if len(fitting) > 1:
-        raise _ambiguous(ref, fitting)
-    return fitting[0]
-
-
-def _matching(ref: str, entries: Sequence[_E]) -> list[_E]:
-    """All entries that `ref` could mean."""
-    name, at, prefix = ref.rpartition("@")
-    if at:
-        return [e for e in entries if e.name == name and prefix and e.id.startswith(prefix)]
-    by_name = [e for e in entries if e.name == ref]
-    if by_name or not _PREFIX.fullmatch(ref):
-        return by_name
-    return [e for e in entries if e.id.startswith(ref)]
-
-
-def _missing(ref: str, entries: Sequence[Entry], kind: str | None) -> ArtifactError:
-    what = kind or "artifact"
-    names = sorted({e.name for e in entries if e.finished and kind in (None, e.kind)})
-    near = difflib.get_close_matches(ref.rpartition("@")[0] or ref, names, 3)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return ArtifactError(f"there is no {what} {ref!r} in the store", f"{hint}`list` shows what is in it")
-
-
-def _ambiguous(ref: str, entries: Sequence[Entry]) -> ArtifactError:
-    ordered = sorted(entries, key=lambda e: states.modified(e.path / manifests.FILE_NAME), reverse=True)
-    listed = ", ".join(f"{e.ref} ({e.kind})" for e in ordered[:_LISTED])
-    more = f" and {len(ordered) - _LISTED} more" if len(ordered) > _LISTED else ""
-    return ArtifactError(f"{ref!r} could be {listed}{more}", f"name one of them; the newest is {ordered[0].ref}")

@@ -11,7 +11,7 @@ from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.artifacts.kind import HISTORY, KINDS, ShapesOf
 from apmctl_core.errors import ArtifactError
 from apmctl_core.events import Emit, Note, silent
-from apmctl_core.storage.files import DAMAGED_HINT, disk_errors, open_regular, sha256_of
+from apmctl_core.storage.files import DAMAGED_HINT, TEMPORARY, disk_errors, open_regular, sha256_of
 from apmctl_core.storage.strict_json import parse_object
 
 _MAX_LINE = 1 << 20
@@ -60,6 +60,8 @@ def note_missing_digest(artifact: Artifact, emit: Emit) -> None:
 def _strays(artifact: Artifact) -> list[str]:
     known = {*artifact.manifest.files, manifests.FILE_NAME}
     with disk_errors(artifact.path, "read"):
+        # What a killed renaming left; the next one removes it.
+        known |= {path.name for path in artifact.path.glob(f".{manifests.FILE_NAME}.*{TEMPORARY}")}
         names = sorted({path.name for path in artifact.path.iterdir()} - known)
     return [f"{name!r} is not in the manifest" for name in names[:_MAX_LISTED]]
 

@@ -18,7 +18,7 @@ import sys
 import tomllib
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -210,3 +210,11 @@ def subtree(recipe: dict[str, Any], paths: Iterable[str]) -> dict[str, Any]:
         if name in source:
             functools.reduce(lambda values, table: values.setdefault(table, {}), tables, picked)[name] = source[name]
     return picked
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested tables as pairs of a dotted path and a value."""
+    pairs: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        pairs += flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(prefix + name, value)]
+    return pairs

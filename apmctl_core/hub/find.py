@@ -23,11 +23,11 @@ def on_hub(text: str) -> Reference | None:
 def find(store: Store, text: str, kind: str | None = None, *, wait: bool = True, emit: Emit = silent) -> Artifact:
     """The artifact that a name, `name@id`, the start of an id, a path or a reference to the Hub means.
 
-    What is on the Hub is pulled into the store. Raises what `Store.find` and `pull` raise.
+    What is on the Hub is pulled into the store; Notes say what was chosen. Raises what `Store.find` and `pull` raise.
     """
     reference = on_hub(text)
     if reference is None:
-        return store.find(text, kind)
+        return store.find(text, kind, emit)
     from apmctl_core.hub.pull import pull  # torch, which `show` of what is in the store does without
 
     if not text.startswith(PREFIX):

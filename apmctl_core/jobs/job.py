@@ -20,7 +20,7 @@ from apmctl_core.artifacts import Artifact, Manifest, Workspace, open_artifact
 from apmctl_core.artifacts import request as requests
 from apmctl_core.artifacts.manifest import is_name
 from apmctl_core.config import Recipe, digest, subtree, to_dict
-from apmctl_core.errors import ArtifactError, ConfigError, Interrupted
+from apmctl_core.errors import ArtifactError, ConfigError, Interrupted, StoreError
 from apmctl_core.events import Note
 from apmctl_core.jobs.session import Session
 from apmctl_core.jobs.work import Product, Work
@@ -165,18 +165,29 @@ class Job(ABC):
         existing = self.existing(session)
         if existing is not None:
             session.store.tidy(self.kind, self.id)
-            if self.name is not None and existing.name != self.name:
-                session.emit(Note(text=f"{existing.ref} already exists; keeping its name", level="warning"))
-            return outcome(existing, True)
+            return outcome(self._named(existing, session), True)
         with session.store.workspace(self.kind, self.label, self.id, wait=session.wait, emit=session.emit) as workspace:
-            if workspace.existing is not None:
-                return outcome(workspace.existing, True)
-            if workspace.resumed:
-                session.emit(Note(text=f"resuming unfinished {self.kind} {self.label}@{self.id}"))
-            work = Work(session, workspace, self.recipe, self.seed)
-            with self._recorded(session, workspace):
-                product = self.make(work)
-            return outcome(workspace.publish(self._manifest(product, work)), False)
+            existing = workspace.existing
+            if existing is None:
+                if workspace.resumed:
+                    session.emit(Note(text=f"resuming unfinished {self.kind} {self.label}@{self.id}"))
+                work = Work(session, workspace, self.recipe, self.seed)
+                with self._recorded(session, workspace):
+                    product = self.make(work)
+                return outcome(workspace.publish(self._manifest(product, work)), False)
+        return outcome(self._named(existing, session), True)
+
+    def _named(self, existing: Artifact, session: Session) -> Artifact:
+        """An artifact of this job under the name that the user gave; the old one where the store cannot be changed."""
+        if self.name in (None, existing.name):
+            return existing
+        try:
+            renamed = session.store.rename(existing, str(self.name))
+        except StoreError as e:
+            session.emit(Note(text=f"keeping the name of {existing.ref}: {e.message}", level="warning"))
+            return existing
+        session.emit(Note(text=f"renamed {existing.ref} to {renamed.ref}"))
+        return renamed
 
     @contextlib.contextmanager
     def _recorded(self, session: Session, workspace: Workspace) -> Iterator[None]:

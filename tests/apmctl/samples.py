@@ -12,7 +12,7 @@ from apmctl_core.artifacts.kind import KINDS
 from apmctl_core.artifacts.kinds.reports import ReportRow
 from apmctl_core.artifacts.manifest import Manifest
 from apmctl_core.artifacts.store import Store
-from apmctl_core.config import DataConfig, Recipe, to_dict
+from apmctl_core.config import DataConfig, ModelConfig, Recipe, from_dict, to_dict
 from tests import drafts
 
 DATA = {"dataset": "digits", "fingerprint": "f" * 16, "classes": ["0", "1"], "shape": [1, 8, 8]}
@@ -44,13 +44,19 @@ def put_report(root: Path, rows: list[dict[str, Any]] | None = None, **changes: 
         return work.publish(manifest)
 
 
-def put(root: Path, kind: str, name: str, **changes: Any) -> Artifact:
+def put(root: Path, kind: str, name: str = "digits-ipc1", **changes: Any) -> Artifact:
     """An artifact in the store under `root` of which the manifest alone is sound; its id follows from its name."""
     manifest = draft(kind, name, **(changes | {"inputs": {"salt": name} | changes.get("inputs", {})}))
     with Store(root).workspace(kind, name, manifest.id) as work:
         for file in KINDS[kind].required:
             work.write(file, b"\0" * 100)
         return work.publish(manifest)
+
+
+def recipe(**changes: Any) -> dict[str, Any]:
+    """The plain values of a recipe for the digits, with changes."""
+    base = Recipe(data=DataConfig(dataset="digits"), model=ModelConfig(arch="convnet2", width=32))
+    return to_dict(from_dict(Recipe, changes, base))
 
 
 def begin_run(root: Path, name: str = "digits-ipc1", **request: Any) -> str:

@@ -11,10 +11,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from apmctl import measures, shown
 from apmctl.blocks import as_text
-from apmctl.commands import look, removal
+from apmctl.commands import contrast, look, removal, show
 from apmctl.output import to_json
 from apmctl_core.artifacts.artifact import Artifact
+from apmctl_core.artifacts.store import Store
 
 from .conftest import Answer
 from .samples import DATA, ROW, begin_run, draft, put_report
@@ -34,7 +36,7 @@ def report(root: Path) -> Artifact:
 
 def test_an_empty_store_lists_nothing_and_is_not_made(cli: Cli, root: Path) -> None:
     answer = cli("list", "--json")
-    assert (answer.code, answer.document) == (0, {"command": "list", "artifacts": [], "runs": []})
+    assert (answer.code, answer.document) == (0, {"command": "list", "artifacts": [], "runs": [], "hidden": 0})
     assert "apmctl distill" in cli("list").out
     assert cli("list", "--quiet").out == ""
     assert not root.exists()
@@ -51,12 +53,15 @@ def test_list_has_artifacts(cli: Cli, report: Artifact) -> None:
             "size_bytes": report.size,
             "accuracy": ROW.accuracy_mean,
             "created": "2026-01-02T03:04:05+00:00",
+            "ipc": 10,
+            "network": "auto",
+            "random_accuracy": ROW.random_accuracy_mean,
+            "gain": pytest.approx(0.1412),
+            "measured": {"report": report.ref, "network": "convnet3", "labels": "soft", "protocol": ROW.protocol},
         }
     ]
     line = cli("list").out.splitlines()[1]
     assert line.split()[:3] == ["report", report.ref, "digits"]
-    assert line.split()[5] == "84.1"
-    assert line.split()[6].startswith("2026-01-0")
     assert cli("list", "--quiet").out == f"{report.ref}\n"
 
 
@@ -97,14 +102,14 @@ def test_show_takes_every_kind_of_reference(cli: Cli, report: Artifact, ref: str
 
 def test_show_has_the_whole_manifest(cli: Cli, report: Artifact) -> None:
     document = cli("show", "digits-ipc1", "--json").document
-    assert list(document) == [
-        *("command", "artifact", "recipe", "inputs", "data", "metrics", "files", "environment", "results")
-    ]
+    fields = ("command", "artifact", "recipe", "inputs", "data", "metrics", "files", "environment", "results", "set")
+    assert list(document) == list(fields)
     assert document["recipe"]["distill"]["rounds"] == 2500
     assert document["metrics"] == {"seconds": 12.3}
     assert document["files"]["report.json"]["size"] == report.manifest.files["report.json"].size
     assert document["results"] == [ROW.document()]
-    text = cli("show", "digits-ipc1").out
+    assert cli("show", "digits-ipc1", "--all", "--json").document == document
+    text = cli("show", "digits-ipc1", "--all").out
     for part in ("distill.rounds", "2500", "12 s", "report.json", "84.1 ± 1.2", "70.0 ± 2.0", "+14.1", "last epoch"):
         assert part in text
     assert cli("show", "digits-ipc1", "--quiet").out == f"{report.path}\n"
@@ -142,13 +147,16 @@ def test_verify_refuses_a_changed_byte_and_a_stray_file(cli: Cli, report: Artifa
     assert re.search("^warning: .*'another'", answer.err, re.MULTILINE)
 
 
-def test_strings_from_an_artifact_cannot_control_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["pool", "set", "report", "coreset"])
+def test_strings_from_an_artifact_cannot_control_the_terminal(
+    kind: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # The engine refuses such artifacts when it reads them; the shell does not rely on that.
     evil = "a\x1b[2J\x9b\u202e\n"
     artifact = Artifact(
         Path("/x"),
         draft(
-            "report",
+            kind,
             data=DATA | {"dataset": evil, "shape": [evil]},
             inputs={evil: evil},
             metrics={evil: evil},
@@ -156,12 +164,13 @@ def test_strings_from_an_artifact_cannot_control_the_terminal(monkeypatch: pytes
         ),
     )
     row = msgspec.structs.replace(ROW, arch=evil, protocol={evil: evil}, scores={f"{evil}[/bold]": 1.0})
-    monkeypatch.setattr(look, "report_rows", lambda _: [row])
-    for result in (
-        look.shown(artifact),
-        look.Listing.by([artifact], []),
-        removal.Removed(removed=[evil], reports=[], broken=[], freed_bytes=0),
-    ):
+    for module in (measures, shown):
+        monkeypatch.setattr(module, "report_rows", lambda _: [row])
+    store = Store(root)
+    one = shown.shown(artifact, store)
+    results = (one, show.Everything(one), contrast.Contrast.by([artifact, put_report(root)], store))
+    removed = removal.Removed(removed=[evil], reports=[], broken=[], freed_bytes=0)
+    for result in (*results, look.Listing.by([artifact], []), removed):
         for text in (as_text(result.blocks()), to_json(result)):
             assert all(line.isprintable() for line in text.split("\n"))
 

@@ -7,8 +7,10 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -16,7 +18,7 @@ from rich.console import Console
 from apmctl.blocks import Block, Pairs, Table, as_text
 from apmctl.errors import Failure
 from apmctl.output import Sink, plain, to_json
-from apmctl.text import clean, duration, size
+from apmctl.text import age, clean, date, duration, size
 from apmctl_core.config import ApmConfig
 
 
@@ -182,3 +184,29 @@ def test_sizes_and_durations_are_in_units_that_people_choose() -> None:
         "3:05 min",
         "2:10 h",
     ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "just now"),  # of a clock that is ahead
+        (59, "just now"),
+        (60, "1 min ago"),
+        (3599, "59 min ago"),
+        (3600, "1 h ago"),
+        (86_399, "23 h ago"),
+        (86_400, "1 d ago"),
+        (60 * 86_400 - 1, "59 d ago"),
+        (60 * 86_400, "2 months ago"),
+        (730 * 86_400 - 1, "24 months ago"),
+        (730 * 86_400, "2 years ago"),
+    ],
+)
+def test_ages_are_in_the_unit_that_people_would_choose(seconds: float, text: str) -> None:
+    made = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert age("2026-01-02T03:04:05+00:00", made.timestamp() + seconds) == text
+
+
+@pytest.mark.parametrize("text", [None, 3, "", "yesterday", "\x1b[2J"])
+def test_what_is_no_date_has_no_age(text: Any) -> None:
+    assert (age(text), date(text)) == ("-", "-")

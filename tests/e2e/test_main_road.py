@@ -108,12 +108,13 @@ def test_eval_takes_auto_for_the_network_of_the_set(made):
     assert shell.json(*arguments, "--arch", "auto")["results"] == own["results"]
 
 
-def test_a_name_for_what_is_there_already_is_said_to_be_of_no_use(made):
+def test_a_name_for_what_exists_renames_it(made):
     shell, first = made
-    again = shell("distill", "digits", *TINY, "--name", "other", "--json")
-    assert again.code == 0
-    assert again.document["artifact"]["name"] == first["artifact"]["name"]
-    assert f"{first['artifact']['name']}@{first['artifact']['id']} already exists; keeping its name" in again.err
+    name, id = first["artifact"]["name"], first["artifact"]["id"]
+    for before, after in ((name, "other"), ("other", name)):
+        again = shell("distill", "digits", *TINY, "--name", after, "--json")
+        assert (again.document["artifact"]["name"], again.document["artifact"]["reused"]) == (after, True)
+        assert f"note: renamed {before}@{id} to {after}@{id}\n" in again.err
 
 
 def test_a_budget_gives_the_same_set(made, shell):

@@ -14,9 +14,10 @@ import pytest
 
 from apmctl_core import config
 from apmctl_core.artifacts import Artifact, Damaged, Manifest, Run, Store, open_artifact
+from apmctl_core.artifacts.kinds.reports import Report, save_report
 from apmctl_core.errors import ArtifactError, StoreError
 from apmctl_core.storage import files
-from tests.apmctl_core.artifacts.artifact_samples import tree
+from tests.apmctl_core.artifacts.artifact_samples import ROW, make_draft, tree
 
 Put = dict[str, Callable[..., Artifact]]
 Make = Callable[..., Manifest]
@@ -72,22 +73,80 @@ def test_a_missing_name_comes_with_near_ones(store: Store, put: Put) -> None:
     assert "did you mean digits-ipc1?" in caught.value.hint
 
 
-def test_an_ambiguous_name_lists_what_it_could_be_and_the_newest(store: Store, put: Put) -> None:
-    older, newer = put["report"](store, "demo", 1), put["report"](store, "demo", 2)
+def put_dated(store: Store, *created: str | None, **changes: Any) -> list[Artifact]:
+    """Reports of one name, seeds 0, 1, ..., made at these times."""
+    made = []
+    for seed, date in enumerate(created):
+        draft = make_draft("report", salt=seed, environment={"created": date} if date else {}, **changes)
+        with store.workspace("report", "demo", draft.id) as work:
+            save_report(work.path, Report("x@0", (ROW,)))
+            made.append(work.publish(draft))
+    return made
+
+
+def told(store: Store, ref: str, kind: str | None = None) -> tuple[Artifact, list[str]]:
+    """What a reference finds, and what is said of it."""
+    notes: list[Any] = []
+    found = store.find(ref, kind, notes.append)
+    return found, [note.text for note in notes]
+
+
+def test_a_bare_name_is_the_newest_and_a_note_says_which_and_what_differs(store: Store) -> None:
+    # As the clock of the manifest says, whatever zone it is in; not as files were written, or by the id.
+    dates = ("2026-01-02T03:04:05+00:00", "2026-01-02T23:00:00-05:00", "2026-01-03T03:00:00+00:00")
+    _, newest, _ = put_dated(store, *dates)
+    os.utime(newest.path / "manifest.json", (1, 1))
+    note = f"3 artifacts are named demo; using the newest, {newest.ref}: seed 1 (others: 2, 0)"
+    assert told(store, "demo") == (newest, [note])
+    assert told(store, newest.ref) == (newest, [])
+
+
+@pytest.mark.parametrize("dates", [(None, None), ("2026-01-02T03:04:05+00:00",) * 2, ("", "no date")])
+def test_of_two_that_were_made_at_one_time_the_file_written_last_is_the_newest(
+    store: Store, dates: tuple[str | None, ...]
+) -> None:
+    made = put_dated(store, *dates)
+    for newest in made:
+        for other in made:
+            os.utime(other.path / "manifest.json", (1, 2 if other == newest else 1))
+        assert told(store, "demo")[0] == newest
+
+
+def test_a_damaged_artifact_is_not_the_newest_but_is_named(store: Store) -> None:
+    older, newest = put_dated(store, "2026-01-02T03:04:05+00:00", "2026-01-03T03:04:05+00:00")
+    (newest.path / "report.json").unlink()
+    found, (note,) = told(store, "demo")
+    assert found == older
+    assert note.startswith(f"skipped {newest.ref}: ")
+    (older.path / "report.json").unlink()
+    with pytest.raises(ArtifactError, match=r"report\.json is missing"):
+        store.find("demo")
+
+
+def test_only_a_whole_name_means_the_newest(store: Store) -> None:
+    made = [artifact.id for artifact in put_dated(store, *[None] * 17)]
+    shared = next(id[:1] for id in made if sum(other.startswith(id[:1]) for other in made) > 1)
+    with pytest.raises(ArtifactError, match="could be demo@"):
+        store.find(f"demo@{shared}")
+
+
+def test_what_is_to_be_removed_must_be_named_without_doubt(store: Store) -> None:
+    older, newer = put_dated(store, None, None)
     os.utime(older.path / "manifest.json", (1, 1))
     with pytest.raises(ArtifactError) as caught:
-        store.find("demo")
+        store.target("demo")
     assert older.ref in caught.value.message
     assert f"newest is {newer.ref}" in caught.value.hint
-    assert store.find(older.ref) == older
+    assert store.target(older.ref) == older
 
 
 def test_the_kind_decides_between_artifacts_of_one_name(store: Store, put: Put) -> None:
     a_set, report = put["set"](store), put["report"](store)
     assert store.find("demo", "set") == a_set
-    assert store.find("demo", "report") == report
-    with pytest.raises(ArtifactError, match="could be"):
-        store.find("demo")
+    assert told(store, "demo", "report") == (report, [])
+    os.utime(a_set.path / "manifest.json", (1, 1))
+    note = f"2 artifacts are named demo; using the newest, {report.ref}: a report (others: set)"
+    assert told(store, "demo") == (report, [note])
     with pytest.raises(ArtifactError, match="is a set, not a pool"):
         store.find(a_set.ref, "pool")
     with pytest.raises(ArtifactError, match="is a set, not a pool"):
@@ -119,12 +178,12 @@ def test_a_path_must_be_a_folder_with_an_artifact_of_its_kind(store: Store, put:
 def test_many_artifacts_of_a_name_are_cut_short(store: Store, put: Put) -> None:
     refs = [put["report"](store, "demo", salt).ref for salt in range(9)]
     with pytest.raises(ArtifactError) as caught:
-        store.find("demo")
+        store.target("demo")
     assert sum(ref in caught.value.message for ref in refs) == 8
     assert caught.value.message.endswith(" and 1 more")
     store.remove(store.find(refs[0]))
     with pytest.raises(ArtifactError) as caught:
-        store.find("demo")
+        store.target("demo")
     assert caught.value.message.endswith("(report)")
 
 
@@ -178,9 +237,11 @@ def test_files_must_be_there_and_of_their_size(store: Store, put: Put, damage: s
     assert store.list() == []
 
 
-def test_an_artifact_must_lie_where_its_manifest_says(store: Store, put: Put) -> None:
+def test_an_artifact_has_the_id_of_its_folder_and_takes_its_name(store: Store, put: Put) -> None:
     made = put["report"](store)
-    made.path.parent.rename(store.root / "reports" / "other")
+    other = made.path.parent.rename(store.root / "reports" / "other")
+    assert store.find("other").ref == f"other@{made.id}"
+    (other / made.id).rename(other / ("0" * 12))
     with pytest.raises(ArtifactError, match="holds demo@"):
         store.find("other")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,20 @@ def test_a_pull_request_leaves_main_alone_and_can_be_pulled(
     assert pull(other, parse(name, "refs/pr/1")).artifact.id == second.id
     known = origins.lookup(store, name, "main")
     assert known is not None and known[0].id == first.id
+
+
+def test_what_was_renamed_is_still_what_was_pulled_and_is_pushed_under_its_new_name(
+    hub: LocalHub, store: Store, other: Store, name: str
+) -> None:
+    push(store, put_set(store), name)
+    pulled = pull(other, parse(name)).artifact
+    renamed = other.rename(pulled, "best")
+    again = pull(other, parse(name))
+    assert (again.artifact, again.reused) == (renamed, True)
+    assert other.list() == [renamed]
+    push(other, renamed, name)
+    shutil.rmtree(other.root)
+    assert pull(other, parse(name)).artifact.ref == f"best@{pulled.id}"
 
 
 def test_a_tag_stays_where_it_is(hub: LocalHub, store: Store, name: str) -> None:

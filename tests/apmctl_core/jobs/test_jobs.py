@@ -24,6 +24,7 @@ from apmctl_core.jobs.pool import PoolJob
 from apmctl_core.jobs.work import Work, WorkspaceKeeper
 from apmctl_core.machine.runtime import resolve
 from apmctl_core.models import size_of
+from apmctl_core.storage import locks
 from apmctl_core.training.checkpoint import Snapshot
 from tests.apmctl_core.artifacts.artifact_samples import put_set
 
@@ -152,24 +153,47 @@ def test_an_outcome_tells_of_its_own_command_and_the_manifest_of_the_work(sessio
     assert again.elapsed_s < 5
 
 
-def test_a_name_for_what_exists_is_warned_of_and_its_own_name_is_not(session):
+def test_a_name_for_what_exists_renames_it_and_its_own_name_does_not(session):
     events = []
     heard = dataclasses.replace(session, emit=events.append)
-    train_pool(session, RECIPE, name="mine")
+    first = train_pool(session, RECIPE, name="mine").artifact
     for name in (None, "mine"):
-        assert train_pool(heard, RECIPE, name=name).artifact.name == "mine"
-    assert not [event for event in events if isinstance(event, Note) and event.level == "warning"]
-    train_pool(heard, RECIPE, name="other")
-    (warning,) = [event for event in events if isinstance(event, Note) and event.level == "warning"]
-    assert "already exists; keeping its name" in warning.text
+        assert train_pool(heard, RECIPE, name=name).artifact == first
+    assert not [event for event in events if isinstance(event, Note)]
+    renamed = train_pool(heard, RECIPE, name="other")
+    assert (renamed.artifact.ref, renamed.reused) == (f"other@{first.id}", True)
+    assert session.store.list() == [renamed.artifact]
+    (note,) = [event for event in events if isinstance(event, Note)]
+    assert (note.text, note.level) == (f"renamed {first.ref} to other@{first.id}", "info")
+
+
+def test_a_name_that_cannot_be_given_is_no_reason_to_fail(session):
+    events = []
+    heard = dataclasses.replace(session, emit=events.append)
+    first = train_pool(session, RECIPE).artifact
+    with locks.hold(session.store.locks, f"pool-{first.id}", "it"):
+        assert train_pool(heard, RECIPE, name="other").artifact == first
+    (warning,) = [event for event in events if isinstance(event, Note)]
+    assert warning.text.startswith(f"keeping the name of {first.ref}: pool {first.ref} is locked by process")
+    assert warning.level == "warning"
+
+
+def test_a_session_says_which_of_several_artifacts_of_a_name_it_uses(session):
+    events = []
+    heard = dataclasses.replace(session, emit=events.append)
+    one, two = (put_set(session.store, seed=seed) for seed in (0, 1))
+    used = heard.find("demo", "set")
+    assert used in (one, two)
+    (note,) = events
+    assert note.text.startswith(f"2 artifacts are named demo; using the newest, {used.ref}: ")
 
 
 def test_what_another_process_made_while_this_one_waited_is_reused(session, monkeypatch):
-    pool = job(session).pool
-    made = run(session, pool).artifact
+    pool = dataclasses.replace(job(session).pool, name="other")
+    made = run(session, job(session).pool).artifact
     monkeypatch.setattr(PoolJob, "existing", lambda self, session: None)
     outcome = pool.execute(session)
-    assert (outcome.artifact.id, outcome.reused) == (made.id, True)
+    assert (outcome.artifact.ref, outcome.reused) == (f"other@{made.id}", True)
 
 
 def test_a_job_waits_and_tells_as_its_session_does(session, monkeypatch):
