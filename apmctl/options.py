@@ -40,8 +40,9 @@ def open_session(values: Values, out: Sink) -> Iterator[Session]:
 
         computing = runtime.resolve(values["device"], values["compile"], segment, budget)
         store, data, wait = _store(values), values["data"], not values["no_wait"]
-        line = LINE.get()
-        yield Session(store=store, runtime=computing, data_path=data, emit=emit, wait=wait, line=line)
+        line, skip = LINE.get(), values["skip_broken"]
+        how = {"emit": emit, "wait": wait, "line": line, "skip_broken": skip}
+        yield Session(store=store, runtime=computing, data_path=data, **how)
 
 
 def _store(values: Values) -> Store:
@@ -99,5 +100,7 @@ _COMPUTE = (
 )
 STORE = together("store", (_STORE,), _store)
 _DATA = _run("--data", Path | None, _DATA_HELP, metavar="DIR")
-MACHINE = together("open_session", (_DATA, _STORE, *_COMPUTE), lambda values: partial(open_session, values))
-COMPUTE = together("machine", (_DATA, *_COMPUTE), dict)
+_SKIP_BROKEN = _run("--skip-broken", bool, "Leave out images of the data set that cannot be decoded.", False)
+_DATA_FILES = (_DATA, _SKIP_BROKEN)
+MACHINE = together("open_session", (*_DATA_FILES, _STORE, *_COMPUTE), lambda values: partial(open_session, values))
+COMPUTE = together("machine", (*_DATA_FILES, *_COMPUTE), dict)

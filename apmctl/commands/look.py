@@ -143,6 +143,7 @@ class Shown(Document):
         }
         yield self.artifact.headline
         data = [("data", self.data.get("dataset")), ("shape", shape), ("classes", len(self.data["classes"]))]
+        data += [("test split", self.data["split"])] if "split" in self.data else []
         yield Pairs([("path", self.artifact.path), *data])
         for title, pairs in sections.items():
             if pairs:

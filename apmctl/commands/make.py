@@ -111,6 +111,7 @@ class Planned(Document):
     memory_bytes: int
     disk_bytes: int
     segment: int
+    test_split: str | None
 
     @classmethod
     def by(cls, plan: Plan, origin: str) -> Self:
@@ -123,6 +124,8 @@ class Planned(Document):
     def blocks(self) -> Iterator[Block]:
         yield f"dry run of {self.command}; settings: {self.settings_from}"
         yield Pairs(flat(self.recipe))
+        if self.test_split:
+            yield f"test split: {self.test_split}"
         yield f"id {self.id or 'unknown until the data is available'}"
         if self.exists:
             yield "exists; would be reused"

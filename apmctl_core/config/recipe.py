@@ -29,6 +29,28 @@ Dsa = Annotated[
 ]
 
 
+NO_TEST = "none"  # the test split of those who want none
+_TEST_SPLIT = (
+    "Test images: a folder or split of the data set, a path, a fraction of the training images, or none "
+    "[default: the data set's own, else a fixed fifth]."
+)
+
+
+def fraction_of(test_split: str) -> float | None:
+    """The fraction of the training images that a `data.test_split` holds out; None where it is no number.
+
+    Raises ConfigError for a number that is not between 0 and 1.
+    """
+    try:
+        fraction = float(test_split)
+    except ValueError:
+        return None
+    if not 0 < fraction < 1:
+        message = f"`data.test_split` must be between 0 and 1, got {test_split}"
+        raise ConfigError(message, "e.g. 0.2 to test on a fifth of the training images")
+    return fraction
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Config, path="data"):
     """The real images."""
@@ -36,6 +58,12 @@ class DataConfig(Config, path="data"):
     dataset: str
     resolution: Annotated[Side | None, "Side of the square images in pixels [default: the data set's own]."] = None
     preprocessing: Annotated[Literal["zca", "standard"], "Preprocessing of the images."] = "standard"
+    test_split: Annotated[str | None, _TEST_SPLIT] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.test_split is not None and fraction_of(self.test_split) is None and not self.test_split.strip():
+            raise ConfigError("`data.test_split` is empty", "name a folder or a split, or give a fraction, e.g. 0.2")
 
 
 @dataclass(frozen=True, kw_only=True)

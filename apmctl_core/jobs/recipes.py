@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,10 @@ def settle(recipe: Recipe, shape: Shape, num_classes: int, runtime: Runtime, dat
     _networks(recipe, shape, num_classes)  # an evaluation comes last, its mistakes must not
     size = size_of(recipe.model, shape, num_classes)
     precision = choose_precision(recipe.precision, runtime.device, size.multiply_adds)
-    return from_dict(Recipe, {"precision": precision, "data": {"dataset": data_name(recipe.data.dataset)}}, recipe)
+    data = {"dataset": data_name(recipe.data.dataset)}
+    if recipe.data.test_split is not None:
+        data["test_split"] = split_name(recipe.data.test_split)
+    return from_dict(Recipe, {"precision": precision, "data": data}, recipe)
 
 
 def data_name(dataset: str) -> str:
@@ -38,6 +42,12 @@ def data_name(dataset: str) -> str:
     if dataset in datasets.KNOWN or dataset.startswith("hf:"):
         return dataset
     return Path(dataset).resolve().name
+
+
+def split_name(test_split: str) -> str:
+    """What a recipe calls the test split: fractions and names as they are, a folder elsewhere by its last part."""
+    elsewhere = os.sep in test_split.rstrip(os.sep) or test_split.startswith("~")
+    return Path(test_split).expanduser().resolve().name if elsewhere else test_split
 
 
 def artifact_name(text: str) -> str:
