@@ -134,7 +134,7 @@ def report_job(session: Session, ref: str, changes: dict[str, Any]) -> ReportJob
     if manifest.data.get("split") == NO_TEST:
         raise DataError(
             f"{source.ref} was distilled from data without a test split: there is nothing to test on",
-            "distil it again with another `data.test_split`",
+            "`distill` it again with a test split",
         )
     recipe = evaluation(recipe_of(source), changes, manifest.shape, len(manifest.classes), session.runtime)
     return ReportJob(

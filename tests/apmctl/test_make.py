@@ -281,7 +281,7 @@ def test_a_dry_run_shows_the_plan_and_does_nothing(cli: Cli, engine: Engine, mon
     document = cli(*arguments, "--json").document
     assert list(document) == [
         *("command", "dry_run", "id", "exists", "settings_from", "recipe", "steps", "seconds", "memory_bytes"),
-        *("disk_bytes", "segment"),
+        *("disk_bytes", "segment", "test_split"),
     ]
     assert (document["command"], document["dry_run"], document["id"]) == ("distill", True, None)
     assert document["steps"][0] == {"name": "teachers", "detail": "train 4", "seconds": 60.0}
