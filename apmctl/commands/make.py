@@ -15,6 +15,7 @@ from apmctl.errors import FAILED, Failure
 from apmctl.fields import Settings
 from apmctl.options import DATASET, DRY_RUN, MACHINE, NAME, OUTPUT, OUTPUT_PANEL, POOL, SET, OpenSession
 from apmctl.output import Result, Sink
+from apmctl.progress import Lines
 from apmctl.results import Document, Product, accuracies, flat, readings
 from apmctl.signature import option, takes
 from apmctl.text import duration, size
@@ -143,7 +144,7 @@ def teachers(
     dataset: str | None, name: str | None, dry_run: bool, settings: Settings, open_session: OpenSession, out: Sink
 ) -> None:
     """Train a pool of teachers on a data set, or reuse the one that exists."""
-    recipe, origin = settings.recipe(dataset)
+    recipe, origin = settings.recipe(dataset, Lines(out))
     with open_session(out) as session:
         from apmctl_core import jobs
 
@@ -171,7 +172,7 @@ def distill(
     out: Sink,
 ) -> None:
     """Distil a data set into a few synthetic images per class; trains or reuses a pool if none is given."""
-    recipe, origin = settings.recipe(dataset)
+    recipe, origin = settings.recipe(dataset, Lines(out))
     with open_session(out) as session:
         from apmctl_core import jobs
 

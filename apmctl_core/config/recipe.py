@@ -47,7 +47,7 @@ def fraction_of(test_split: str) -> float | None:
         return None
     if not 0 < fraction < 1:
         message = f"`data.test_split` must be between 0 and 1, got {test_split}"
-        raise ConfigError(message, "e.g. 0.2 to test on a fifth of the training images")
+        raise ConfigError(message, "e.g. 0.2 to test on a fifth of the training images", field="data.test_split")
     return fraction
 
 
@@ -63,7 +63,8 @@ class DataConfig(Config, path="data"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.test_split is not None and fraction_of(self.test_split) is None and not self.test_split.strip():
-            raise ConfigError("`data.test_split` is empty", "name a folder or a split, or give a fraction, e.g. 0.2")
+            hint = "name a folder or a split, or give a fraction, e.g. 0.2"
+            raise ConfigError("`data.test_split` is empty", hint, field="data.test_split")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +154,8 @@ def method_config(name: str) -> Callable[[type[M]], type[M]]:
 
 def _method_class(name: Any) -> type[DistillConfig]:
     if not isinstance(name, str) or name not in METHODS:
-        raise ConfigError(f"`distill.method` cannot be {name!r}", f"choose one of: {', '.join(METHODS)}")
+        choices = ", ".join(METHODS)
+        raise ConfigError(f"`distill.method` cannot be {name!r}", f"choose one of: {choices}", field="distill.method")
     return METHODS[name]
 
 
@@ -176,7 +178,8 @@ class ApmConfig(DistillConfig):
         epochs = self.student.epochs
         if self.checkpoints > epochs:
             message = f"`distill.checkpoints` {self.checkpoints} is more than `distill.student.epochs` {epochs}"
-            raise ConfigError(message, "a student has at most one checkpoint per epoch")
+            hint = "a student has at most one checkpoint per epoch"
+            raise ConfigError(message, hint, field="distill.checkpoints")
 
     def settled(self, num_classes: int) -> Self:
         # The discrepancy is a mean over classes: what pulls at one logit grows as they become fewer, and so must what

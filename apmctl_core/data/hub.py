@@ -16,20 +16,24 @@ from apmctl_core.data.columns import detect, label_values, payloads
 from apmctl_core.data.source import DatasetSpec, Payload, Rows, Source
 from apmctl_core.errors import DataError, NetworkError
 from apmctl_core.events import Emit, Note
+from apmctl_core.formats.registry import layouts
 from apmctl_core.network import clients
 from apmctl_core.network.clients import is_offline, shown, supervised
 from apmctl_core.network.references import Reference
 
 _BATCH = 64
 _TIMEOUT_S = 10.0
-_LOCAL = "or give the data set on disk with `data_path`"
 
 
-def translate(error: Exception, repo: str) -> BaseException:
-    """The error for a failure of the Hub's clients: NetworkError, or DataError for what is not a data set."""
+def translate(error: Exception, repo: str, spec: DatasetSpec | None = None) -> BaseException:
+    """The error for a failure of the Hub's clients: NetworkError, or DataError for what is not a data set.
+
+    The way out of the former is the files themselves, those of a known set at its address.
+    """
     failure = clients.translate(error, f"data set {repo}")
     if isinstance(failure, NetworkError):
-        failure.hint += f"; {_LOCAL}"
+        origin = f" from {spec.url}" if spec is not None else ""
+        failure.hint += f"; or give its files{origin} on disk with `data_path`: {layouts()}"
     if failure is not None:
         return failure
     if isinstance(error, OSError) and error.errno is not None:
@@ -50,7 +54,7 @@ def _revision(hub: Reference) -> str | None:
     return str(info.sha) if info.sha else hub.revision
 
 
-def _download(hub: Reference, emit: Emit) -> tuple[Any, str | None]:
+def _download(hub: Reference, spec: DatasetSpec | None, emit: Emit) -> tuple[Any, str | None]:
     try:
         with supervised(emit):
             revision = _revision(hub)
@@ -60,7 +64,7 @@ def _download(hub: Reference, emit: Emit) -> tuple[Any, str | None]:
         with supervised(emit, data=True):
             return datasets.load_dataset(hub.repo, revision=revision), revision
     except Exception as error:  # three libraries and their HTTP backends
-        raise translate(error, hub.repo) from error
+        raise translate(error, hub.repo, spec) from error
 
 
 def choose_splits(names: list[str], spec: DatasetSpec | None, wanted: str = "") -> tuple[str, list[str]]:
@@ -99,7 +103,7 @@ def open_hub(hub: Reference, spec: DatasetSpec | None, emit: Emit, wanted: str =
     Raises NetworkError if the Hub cannot be reached or refuses, DataError if there is no such data set or it has no
     images with labels.
     """
-    loaded, revision = _download(hub, emit)
+    loaded, revision = _download(hub, spec, emit)
     train, tests = choose_splits(list(loaded), spec, wanted)
     columns = detect(loaded[train].features.arrow_schema, spec)
     tests = [name for name in tests if {columns.image, columns.label} <= set(loaded[name].column_names)]

@@ -132,6 +132,11 @@ class DatasetSpec:
     mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     classes: tuple[str, ...] = ()
 
+    @property
+    def url(self) -> str:
+        """Where people find its files."""
+        return f"https://huggingface.co/datasets/{self.hub}" if self.hub else ""
+
     def has(self, classes: Sequence[str]) -> bool:
         """Whether classes can be those of this set: all of them, or a part that is known by its names.
 
