@@ -103,6 +103,8 @@ def test_without_network_known_sets_fail_in_seconds_with_the_way_out(tmp_path: P
     assert time.monotonic() - start < 20
     assert all(f["error"] == "NetworkError" and "`data_path`" in f["hint"] for f in found)
     assert all("\n" not in f["message"] for f in found)
+    assert "https://huggingface.co/datasets/uoft-cs/cifar10 " in found[0]["hint"]
+    assert "cifar-10-batches-py" in found[0]["hint"]
 
 
 def test_offline_mode_is_respected_and_named(tmp_path: Path) -> None:
