@@ -112,7 +112,7 @@ class Planned(Document):
     memory_bytes: int
     disk_bytes: int
     segment: int
-    test_split: str | None
+    test_split: str | None = None
 
     @classmethod
     def by(cls, plan: Plan, origin: str) -> Self:
