@@ -119,7 +119,7 @@ def _option(table: Table, f: Field, origin: str) -> Group:
     if f.type is bool:
         return option(table.panel, f"{flag}/--no-{flag.removeprefix('--')}", bool | None, help)
     kind = list[f.type] | None if f.many else f.type | None  # type: ignore[name-defined]
-    metavar = "|".join(f.choices) or {int: "N", float: "X", str: "NAME"}[f.type]
+    metavar = f.metavar or "|".join(f.choices) or {int: "N", float: "X", str: "NAME"}[f.type]
     return option(table.panel, flag, kind, help, metavar=metavar)
 
 

@@ -31,7 +31,7 @@ Dsa = Annotated[
 
 NO_TEST = "none"  # the test split of those who want none
 _TEST_SPLIT = (
-    "Test images: a folder or split of the data set, a path, a fraction of the training images, or none "
+    "Test images: a folder or split of the data set, ./DIR elsewhere, a fraction of the training images, or none "
     "[default: the data set's own, else a fixed fifth]."
 )
 
@@ -58,7 +58,7 @@ class DataConfig(Config, path="data"):
     dataset: str
     resolution: Annotated[Side | None, "Side of the square images in pixels [default: the data set's own]."] = None
     preprocessing: Annotated[Literal["zca", "standard"], "Preprocessing of the images."] = "standard"
-    test_split: Annotated[str | None, _TEST_SPLIT] = None
+    test_split: Annotated[str | None, Meta(extra={"metavar": "DIR|FRACTION|none"}), _TEST_SPLIT] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

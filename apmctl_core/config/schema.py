@@ -44,6 +44,11 @@ class Field:
     bounds: msgspec.Meta
     help: str
 
+    @property
+    def metavar(self) -> str:
+        """What help shows for a value, where the field's annotation says it."""
+        return str((self.bounds.extra or {}).get("metavar", ""))
+
     def read(self, value: Any, base: Any, path: str) -> Any:
         """A plain value as the field holds it. Raises ConfigError where the field does not take it."""
         if isinstance(self.type, type) and issubclass(self.type, Config):

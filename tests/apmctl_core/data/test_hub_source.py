@@ -119,6 +119,8 @@ def test_splits_of_known_and_other_sets() -> None:
     assert choose_splits(["train", "valid"], KNOWN["tiny-imagenet"]) == ("train", ["valid"])
     assert choose_splits(["validation", "test", "train"], None) == ("train", ["test", "validation"])
     assert choose_splits(["everything"], None) == ("everything", [])
+    assert choose_splits(["train", "dev", "test"], None, "dev") == ("train", ["dev", "test"])
+    assert choose_splits(["train", "test"], None, "train") == ("train", ["test"])
     with pytest.raises(DataError, match="no training split among: a, b"):
         choose_splits(["a", "b"], None)
 
