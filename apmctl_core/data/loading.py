@@ -16,7 +16,7 @@ import apmctl_core.data.known  # noqa: F401  # registers the known data sets
 from apmctl_core.data import cache as store
 from apmctl_core.data.dataset import Dataset
 from apmctl_core.data.labels import Assembled, assemble
-from apmctl_core.data.source import KNOWN, DatasetSpec, Listing, Source
+from apmctl_core.data.source import KNOWN, DatasetSpec, Listing, Source, are_numbers
 from apmctl_core.data.splits import Asked, Place, asked, with_folder
 from apmctl_core.data.walk import list_files
 from apmctl_core.errors import ConfigError, DataError
@@ -196,6 +196,7 @@ def _assembled(request: Request, emit: Emit) -> Assembled:
     if request.place is None and not request.wanted.name:  # known by what it holds out
         data = replace(data, tested=replace(data.tested, told=False))
     _require_known(request, data.classes)
+    _require_size(request, data)
     _compare(request, data, emit)
     return data
 
@@ -208,8 +209,28 @@ def _require_known(request: Request, classes: tuple[str, ...]) -> None:
     found = f"{place.root} has {_listed(len(classes), classes)}"
     raise DataError(
         f"{found}; {spec.name} has {_listed(spec.num_classes, spec.classes)}",
-        f"give the folder itself as the data set: `distill {place.root}`",
+        _other(place),
     )
+
+
+def _require_size(request: Request, data: Assembled) -> None:
+    """Raise DataError where files whose classes have no names have images of another size than a known set's."""
+    spec, place = request.spec, request.place
+    if spec is None or spec.photographs or not isinstance(place, Listing) or not are_numbers(data.classes):
+        return
+    from apmctl_core.data.decode import Undecodable, look
+
+    try:
+        _, height, width = look(next(iter(data.rows.batches())))
+    except Undecodable:  # decoding says more
+        return
+    if (height, width) != spec.shape[1:]:
+        own = f"{spec.name}'s are {spec.shape[2]}x{spec.shape[1]}"
+        raise DataError(f"the images in {place.root} are {width}x{height}; {own}", _other(place))
+
+
+def _other(place: Listing) -> str:
+    return f"give the folder itself as the data set: `distill {place.root}`"
 
 
 def _listed(count: int, names: Sequence[str]) -> str:

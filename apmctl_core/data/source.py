@@ -116,7 +116,8 @@ class DatasetSpec:
     `train` and `test` are the numbers of images of the full set, from which a local copy may differ. `test_splits`
     lists the labelled splits to test on: the first that exists is taken. `mean_std` holds the mean and the standard
     deviation of each channel that published runs use; without it they are measured. `classes` are the names of the
-    classes, or regular expressions that they match; files with other classes are refused under this name.
+    classes, or regular expressions that they match; files with other classes are refused under this name. `photographs`
+    says that its images come in all sizes and only become `shape`.
     """
 
     name: str
@@ -131,6 +132,7 @@ class DatasetSpec:
     test_splits: tuple[str, ...] = ("test",)
     mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     classes: tuple[str, ...] = ()
+    photographs: bool = False
 
     @property
     def url(self) -> str:
@@ -146,11 +148,16 @@ class DatasetSpec:
         own = re.compile("|".join(self.classes), re.IGNORECASE)
         if self.classes and all(own.fullmatch(name.replace(" ", "_")) for name in classes):
             return count <= self.num_classes
-        return count == self.num_classes and (not listed or all(name.isdecimal() for name in classes))
+        return count == self.num_classes and (not listed or are_numbers(classes))
 
     def __post_init__(self) -> None:
         if (self.hub is None) == (self.open is None):
             raise ValueError(f"data set {self.name!r} needs either `hub` or `open`")
+
+
+def are_numbers(classes: Sequence[str]) -> bool:
+    """Whether classes have numbers for names, which do not tell one data set from another."""
+    return all(name.isdecimal() for name in classes)
 
 
 def register(spec: DatasetSpec) -> DatasetSpec:

@@ -31,6 +31,7 @@ register(
         train=1_281_167,
         test=50_000,
         test_splits=("validation", "val", "valid"),
+        photographs=True,
         mean_std=_MEAN_STD,
         classes=_WORDNET,
     )

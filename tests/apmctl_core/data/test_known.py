@@ -10,11 +10,11 @@ import pytest
 
 from apmctl.cli import run
 from apmctl_core.artifacts import Store
-from apmctl_core.data import KNOWN, DatasetSpec, find_cached, load
+from apmctl_core.data import KNOWN, DatasetSpec, find_cached, inspect, load
 from apmctl_core.data.fitting import fit
 from apmctl_core.data.source import Rows, Source, in_batches, register
 from apmctl_core.errors import DataError
-from tests.apmctl_core.data.makers import Log, folder
+from tests.apmctl_core.data.makers import Log, folder, parquet, rows
 
 TINY = [
     *("--ipc", "1", "--arch", "convnet1", "--width", "8", "--teacher-count", "1", "--teacher-epochs", "1"),
@@ -107,6 +107,13 @@ def test_other_classes_under_a_known_name_are_refused_before_and_after_they_are_
     for find in (find_cached, load):
         with pytest.raises(DataError, match="mine has 3 classes"):
             find("cifar10", tmp_path / "cache", path=root)
+
+
+def test_images_of_another_size_whose_classes_are_numbers_are_refused_under_a_known_name(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "digits" / "train.parquet", rows(20, classes=10)).parent
+    with pytest.raises(DataError, match=r"the images in .*digits are 8x8; cifar10's are 32x32") as caught:
+        inspect("cifar10", path=path)
+    assert str(path) in caught.value.hint
 
 
 def test_a_part_of_a_known_set_is_a_warning(tmp_path: Path) -> None:

@@ -119,6 +119,9 @@ def test_the_test_split_may_lie_elsewhere(tmp_path: Path, cache: Path, monkeypat
     folder(tmp_path / "other", {"c": 1})
     with pytest.raises(DataError, match="is of class 'c', which has no training images"):
         load(str(root), cache, test_split="./other")
+    folder(tmp_path / "two" / "train", {"a": 1, "b": 1})
+    with pytest.raises(DataError, match="is of class 'train'"):  # all of the folder is one split
+        load(str(root), cache, test_split="./two")
     with pytest.raises(DataError, match="there is no data set at nowhere"):
         load(str(root), cache, test_split="./nowhere")
 
