@@ -189,10 +189,8 @@ def sift(payloads: Sequence[Payload], fmt: Format) -> Decoded:
     """Decode a batch without the images that are broken. Raises the others of `decode`."""
     try:
         return decode(payloads, fmt)
-    except Undecodable as error:
-        if not error.broken:
-            raise
-    decoded, broken = [], []
+    except Undecodable:
+        decoded, broken = [], []  # of the images one by one
     for i in range(len(payloads)):
         try:
             decoded.append(decode(payloads[i : i + 1], fmt))

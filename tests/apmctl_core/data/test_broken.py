@@ -116,3 +116,4 @@ def test_colour_after_broken_and_grey_images_starts_again(tmp_path: Path, cache:
     image(5).save(root / "b" / "zzz.png")
     data = load(str(root), cache, skip_broken=True)
     assert (data.shape, len(data.train) + len(data.test)) == ((3, 8, 8), 284)
+    assert data.notes[-1] == f"left out 2 broken images: {root}/a/000.png, {root}/b/000.png"

@@ -67,7 +67,7 @@ def test_a_fifth_by_name_is_the_fifth_that_is_taken_without(tmp_path: Path, cach
     assert np.bincount(labels[held_out(labels, range(400))]).tolist() == expected.tolist()
 
 
-@pytest.mark.parametrize(("fraction", "test"), [("0.5", 10), ("0.01", 2), ("0.99", 18)])
+@pytest.mark.parametrize(("fraction", "test"), [("0.5", 10), ("0.25", 6), ("0.01", 2), ("0.99", 18)])
 def test_a_fraction_of_each_class_is_held_out_and_leaves_one_image(
     tmp_path: Path, cache: Path, fraction: str, test: int
 ) -> None:

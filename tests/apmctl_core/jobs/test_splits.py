@@ -41,14 +41,18 @@ def root(tmp_path: Path) -> Path:
     return folder(tmp_path / "mine", {"a": 10, "b": 10}, mode="L")
 
 
-def test_every_command_tells_once_what_it_tests_on(heard: Any, root: Path) -> None:
+@pytest.mark.parametrize("known", [False, True])
+def test_every_command_tells_once_what_it_tests_on(heard: Any, tmp_path: Path, known: bool) -> None:
     session, notes = heard
+    root = folder(tmp_path / "mine", {"cat": 10, "dog": 10}, mode="L")
     said = ["testing on a fixed fifth of the training images (4 of 20): the data has no labelled test split"]
-    made = distill_set(session, on(root)).artifact
-    assert notes == said
+    recipe = on("cifar10" if known else root)
+    session = dataclasses.replace(session, data_path=root if known else None)
+    made = distill_set(session, recipe).artifact
+    assert [note for note in notes if "this copy" not in note] == said
     for command in (
-        lambda: distill_set(session, on(root)),
-        lambda: plan(session, on(root), "distill"),
+        lambda: distill_set(session, recipe),
+        lambda: plan(session, recipe, "distill"),
         lambda: evaluate_set(session, made.ref, {}),
     ):
         notes.clear()
