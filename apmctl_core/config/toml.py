@@ -26,7 +26,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def located(path: Path | None) -> Iterator[None]:
+def blaming(path: Path | None) -> Iterator[None]:
     """ConfigErrors of the block, which reads what `path` says, name the file, and the line of their field.
 
     Their settings are those of the file, in plain quotes, not of the command.

@@ -61,6 +61,11 @@ class Tested:
         return [f"testing on {self.text(train, test)}{why}"] if self.told else []
 
 
+def is_elsewhere(test_split: str) -> bool:
+    """Whether a `data.test_split` is written as a path."""
+    return os.sep in test_split.rstrip(os.sep) or test_split.startswith("~")
+
+
 def asked(text: str | None, place: Place) -> tuple[Asked, Place]:
     """What `data.test_split` asks for at a place, and the place without the folder that it names, if it names one.
 
@@ -76,7 +81,7 @@ def asked(text: str | None, place: Place) -> tuple[Asked, Place]:
     if isinstance(place, Listing) and PurePosixPath(name) in place.folders:
         rest, folder = _apart(place, PurePosixPath(name))
         return Asked(f"{name}/", folder=folder), rest
-    if os.sep in text or text.startswith("~"):
+    if is_elsewhere(text):
         folder = replace(list_files(Path(text)), whole=True)
         return Asked(f"{folder.root.name}/", folder=folder), place
     return Asked(name), place

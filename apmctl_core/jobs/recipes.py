@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from apmctl_core import data as datasets
 from apmctl_core.artifacts import Artifact
 from apmctl_core.config import Recipe, from_dict
 from apmctl_core.data import Dataset
+from apmctl_core.data.splits import is_elsewhere
 from apmctl_core.errors import ArtifactError, ConfigError, MismatchError
 from apmctl_core.evaluation.coresets import CORESETS
 from apmctl_core.evaluation.protocols import PROTOCOLS
@@ -46,8 +46,7 @@ def data_name(dataset: str) -> str:
 
 def split_name(test_split: str) -> str:
     """What a recipe calls the test split: fractions and names as they are, a folder elsewhere by its last part."""
-    elsewhere = os.sep in test_split.rstrip(os.sep) or test_split.startswith("~")
-    return Path(test_split).expanduser().resolve().name if elsewhere else test_split
+    return Path(test_split).expanduser().resolve().name if is_elsewhere(test_split) else test_split
 
 
 def artifact_name(text: str) -> str:

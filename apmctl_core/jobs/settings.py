@@ -8,7 +8,7 @@ from typing import Any
 
 from apmctl_core.config import DataConfig, ModelConfig, Recipe, from_dict
 from apmctl_core.config.presets import image_step, preset, recipe_for
-from apmctl_core.config.toml import located
+from apmctl_core.config.toml import blaming
 from apmctl_core.data import Dataset
 from apmctl_core.data.fitting import variance
 from apmctl_core.data.source import KNOWN
@@ -35,21 +35,21 @@ def resolve(
     toml, flags = dict(toml or {}), flags or {}
     in_file = toml.pop("preset", None)
     preset_name = in_file if preset_name is None else preset_name
-    with located(file):
+    with blaming(file):
         toml, dataset = _with_dataset(toml, dataset)
     if preset_name is not None:
-        with located(file if preset_name is in_file else None):
+        with blaming(file if preset_name is in_file else None):
             base, origin = preset(preset_name), f"preset {preset_name}"
         if dataset and dataset != base.data.dataset:
             emit(Note(text=f"preset {preset_name} is for {base.data.dataset}; using it on {dataset}"))
             base, origin = _moved(base, dataset), f"preset {preset_name} on {dataset}"
     elif dataset:
-        with located(file):
+        with blaming(file):
             of_file = from_dict(Recipe, toml, recipe_for(dataset)[0])
         base, origin = recipe_for(dataset, from_dict(Recipe, flags, of_file).distill.ipc)
     else:
         raise ConfigError("no data set is named", "name one, e.g. digits, or a preset")
-    with located(file):
+    with blaming(file):
         recipe = _layered(base, toml)
     return _layered(recipe, flags, pinned="image_lr" in toml.get("distill", {})), origin
 
