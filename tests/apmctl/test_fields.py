@@ -151,6 +151,10 @@ def test_a_file_that_makes_no_sense_is_refused_by_file_line_and_field(
     assert not (tmp_path / "store").exists()
 
 
+def test_help_says_what_a_field_takes_where_its_type_does_not(cli: Callable[..., Answer]) -> None:
+    assert "DIR|FRACTION|none" in cli("distill", "--help").out
+
+
 def test_a_file_is_not_blamed_for_a_flag(cli: Callable[..., Answer], tmp_path: Path) -> None:
     file = tmp_path / "good.toml"
     file.write_text("[distill]\nrounds = 3\n")

@@ -106,6 +106,7 @@ def test_a_set_without_any_image_is_refused(tmp_path: Path, cache: Path) -> None
 def test_images_of_another_size_are_not_broken(tmp_path: Path, cache: Path) -> None:
     root = splits(tmp_path / "set", 3)
     image(1, size=(12, 9)).save(root / "train" / "b" / "odd.png")
+    spoil(root, "train/b/000.png")
     with pytest.raises(DataError, match=r"odd\.png is 12x9"):
         load(str(root), cache, skip_broken=True)
 
