@@ -35,7 +35,7 @@ _MEMORY_HINT = "bound it with --memory-budget, e.g. 2GB, or with a smaller --seg
 
 _TABLES = {"teachers": fields.TEACHERS, "distill": fields.DISTILL, "eval": fields.EVALUATE}
 _RELABEL = {"distill.committee": "--committee"}
-_SETTINGS = "store device compile segment memory_budget name revision tag private license create_pr"
+_SETTINGS = "store device compile segment memory_budget skip_broken name revision tag private license create_pr"
 _FLAGS = {name: "--" + name.replace("_", "-") for name in _SETTINGS.split()}
 _FLAGS |= {"data_path": "--data", "pool": "--teachers"}
 _ACTIONS = "list show verify rename rm teachers distill relabel eval push pull presets doctor gc resume"

@@ -13,6 +13,7 @@ from apmctl.signature import SOURCE_PANEL, Group, Values, option, together
 from apmctl_core import config as configs
 from apmctl_core.config import Config, Field, Recipe
 from apmctl_core.errors import ConfigError
+from apmctl_core.events import Emit, silent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +24,12 @@ class Settings:
     config: Path | None
     flags: dict[str, Any]
 
-    def recipe(self, dataset: str | None) -> tuple[Recipe, str]:
+    def recipe(self, dataset: str | None, emit: Emit = silent) -> tuple[Recipe, str]:
         """The recipe for a data set, by preset, file and flags, and where it began. Raises ConfigError."""
         from apmctl_core.jobs.settings import resolve
 
         toml = configs.read_toml(self.config) if self.config else None
-        return resolve(dataset, preset_name=self.preset, toml=toml, flags=self.flags)
+        return resolve(dataset, preset_name=self.preset, toml=toml, flags=self.flags, file=self.config, emit=emit)
 
 
 _PRESET_HELP = "Named settings to start from; `apmctl presets` lists them."
@@ -118,7 +119,7 @@ def _option(table: Table, f: Field, origin: str) -> Group:
     if f.type is bool:
         return option(table.panel, f"{flag}/--no-{flag.removeprefix('--')}", bool | None, help)
     kind = list[f.type] | None if f.many else f.type | None  # type: ignore[name-defined]
-    metavar = "|".join(f.choices) or {int: "N", float: "X", str: "NAME"}[f.type]
+    metavar = f.metavar or "|".join(f.choices) or {int: "N", float: "X", str: "NAME"}[f.type]
     return option(table.panel, flag, kind, help, metavar=metavar)
 
 

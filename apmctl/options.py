@@ -39,9 +39,15 @@ def open_session(values: Values, out: Sink) -> Iterator[Session]:
         from apmctl_core.machine import runtime
 
         computing = runtime.resolve(values["device"], values["compile"], segment, budget)
-        store, data, wait = _store(values), values["data"], not values["no_wait"]
-        line = LINE.get()
-        yield Session(store=store, runtime=computing, data_path=data, emit=emit, wait=wait, line=line)
+        yield Session(
+            store=_store(values),
+            runtime=computing,
+            data_path=values["data"],
+            emit=emit,
+            wait=not values["no_wait"],
+            line=LINE.get(),
+            skip_broken=bool(values["skip_broken"]),
+        )
 
 
 def _store(values: Values) -> Store:
@@ -100,5 +106,7 @@ _COMPUTE = (
 )
 STORE = together("store", (_STORE,), _store)
 _DATA = _run("--data", Path | None, _DATA_HELP, metavar="DIR")
-MACHINE = together("open_session", (_DATA, _STORE, *_COMPUTE), lambda values: partial(open_session, values))
-COMPUTE = together("machine", (_DATA, *_COMPUTE), dict)
+_SKIP_BROKEN = _run("--skip-broken", bool | None, "Leave out images of the data set that cannot be decoded.")
+_DATA_FILES = (_DATA, _SKIP_BROKEN)
+MACHINE = together("open_session", (*_DATA_FILES, _STORE, *_COMPUTE), lambda values: partial(open_session, values))
+COMPUTE = together("machine", (*_DATA_FILES, *_COMPUTE), dict)

@@ -61,6 +61,8 @@ class Shown(Document):
     def _data(self) -> Facts:
         shape = " x ".join(map(str, self.data["shape"]))
         yield "data", f"{self.data.get('dataset')}, {count(len(self.data['classes']), 'classes')}, images of {shape}"
+        if "split" in self.data:
+            yield "test split", self.data["split"]
 
     def _network(self) -> Facts:
         yield "network", f"{self._setting('model.arch')}, width {self._setting('model.width')}"

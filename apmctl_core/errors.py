@@ -13,7 +13,11 @@ class ApmError(Exception):
 
 
 class ConfigError(ApmError):
-    """A setting, a value or a configuration file that makes no sense."""
+    """A setting, a value or a configuration file that makes no sense; `field` is the dotted path of the setting."""
+
+    def __init__(self, message: str, hint: str = "", *, field: str = "") -> None:
+        super().__init__(message, hint)
+        self.field = field
 
 
 class DeviceError(ApmError):

@@ -56,7 +56,8 @@ def held_out(whole: Dataset) -> Dataset:
     tested = rank % _HELD_OUT == 0
     parts = [Split(whole.train.images[part], labels[part]) for part in (~tested, tested)]
     digest = hashlib.sha256(f"held out of {whole.fingerprint}".encode()).hexdigest()
-    return replace(whole, train=parts[0], test=parts[1], fingerprint=f"held out {digest[:32]}")
+    split = "every fifth training image"
+    return replace(whole, train=parts[0], test=parts[1], fingerprint=f"held out {digest[:32]}", split=split, notes=())
 
 
 def nested(assignment: str) -> dict[str, Any]:

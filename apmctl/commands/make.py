@@ -15,6 +15,7 @@ from apmctl.errors import FAILED, Failure
 from apmctl.fields import Settings
 from apmctl.options import DATASET, DRY_RUN, MACHINE, NAME, OUTPUT, OUTPUT_PANEL, POOL, SET, OpenSession
 from apmctl.output import Result, Sink
+from apmctl.progress import Lines
 from apmctl.results import Document, Product, accuracies, flat, readings
 from apmctl.signature import option, takes
 from apmctl.text import duration, size
@@ -111,6 +112,7 @@ class Planned(Document):
     memory_bytes: int
     disk_bytes: int
     segment: int
+    test_split: str | None = None
 
     @classmethod
     def by(cls, plan: Plan, origin: str) -> Self:
@@ -123,6 +125,8 @@ class Planned(Document):
     def blocks(self) -> Iterator[Block]:
         yield f"dry run of {self.command}; settings: {self.settings_from}"
         yield Pairs(flat(self.recipe))
+        if self.test_split:
+            yield f"test split: {self.test_split}"
         yield f"id {self.id or 'unknown until the data is available'}"
         if self.exists:
             yield "exists; would be reused"
@@ -140,7 +144,7 @@ def teachers(
     dataset: str | None, name: str | None, dry_run: bool, settings: Settings, open_session: OpenSession, out: Sink
 ) -> None:
     """Train a pool of teachers on a data set, or reuse the one that exists."""
-    recipe, origin = settings.recipe(dataset)
+    recipe, origin = settings.recipe(dataset, Lines(out))
     with open_session(out) as session:
         from apmctl_core import jobs
 
@@ -168,7 +172,7 @@ def distill(
     out: Sink,
 ) -> None:
     """Distil a data set into a few synthetic images per class; trains or reuses a pool if none is given."""
-    recipe, origin = settings.recipe(dataset)
+    recipe, origin = settings.recipe(dataset, Lines(out))
     with open_session(out) as session:
         from apmctl_core import jobs
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, TypedDict, TypeVar
+from typing import Annotated, Any, NotRequired, TypedDict, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -50,12 +50,16 @@ class FileEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Data(TypedDict):
-    """The data that an artifact was made from; `classes` are the names of the labels, `shape` is (C, H, W)."""
+    """The data that an artifact was made from; `classes` are the names of the labels, `shape` is (C, H, W).
+
+    `split` says in words what the test images are; earlier manifests do not have it.
+    """
 
     dataset: _Text
     fingerprint: _Text
     classes: Annotated[list[_ClassName], Meta(min_length=1, max_length=100_000)]
     shape: Annotated[list[_Size], Meta(min_length=3, max_length=3)]
+    split: NotRequired[_Text]
 
 
 class _Versioned(Struct, frozen=True, kw_only=True):

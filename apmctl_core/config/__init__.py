@@ -19,11 +19,11 @@ from apmctl_core.config.schema import (
     digest,
     flat,
     from_dict,
-    read_toml,
     sha256,
     subtree,
     to_dict,
 )
+from apmctl_core.config.toml import read_toml
 
 __all__ = [
     "METHODS",

@@ -144,7 +144,7 @@ def preset(name: str) -> Recipe:
     if not isinstance(name, str) or name not in PRESETS:
         near = difflib.get_close_matches(str(name), PRESETS, 1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(f"unknown preset {name!r}", f"{hint}`presets` lists them")
+        raise ConfigError(f"unknown preset {name!r}", f"{hint}`presets` lists them", field="preset")
     return PRESETS[name]
 
 

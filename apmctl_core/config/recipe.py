@@ -29,6 +29,28 @@ Dsa = Annotated[
 ]
 
 
+NO_TEST = "none"  # the test split of those who want none
+_TEST_SPLIT = (
+    "Test images: a folder or split of the data set, ./DIR elsewhere, a fraction of the training images, or none "
+    "[default: the data set's own, else a fixed fifth]."
+)
+
+
+def fraction_of(test_split: str) -> float | None:
+    """The fraction of the training images that a `data.test_split` holds out; None where it is no number.
+
+    Raises ConfigError for a number that is not between 0 and 1.
+    """
+    try:
+        fraction = float(test_split)
+    except ValueError:
+        return None
+    if not 0 < fraction < 1:
+        message = f"`data.test_split` must be between 0 and 1, got {test_split}"
+        raise ConfigError(message, "e.g. 0.2 to test on a fifth of the training images", field="data.test_split")
+    return fraction
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Config, path="data"):
     """The real images."""
@@ -36,6 +58,13 @@ class DataConfig(Config, path="data"):
     dataset: str
     resolution: Annotated[Side | None, "Side of the square images in pixels [default: the data set's own]."] = None
     preprocessing: Annotated[Literal["zca", "standard"], "Preprocessing of the images."] = "standard"
+    test_split: Annotated[str | None, Meta(extra={"metavar": "DIR|FRACTION|none"}), _TEST_SPLIT] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.test_split is not None and fraction_of(self.test_split) is None and not self.test_split.strip():
+            hint = "name a folder or a split, or give a fraction, e.g. 0.2"
+            raise ConfigError("`data.test_split` is empty", hint, field="data.test_split")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +154,8 @@ def method_config(name: str) -> Callable[[type[M]], type[M]]:
 
 def _method_class(name: Any) -> type[DistillConfig]:
     if not isinstance(name, str) or name not in METHODS:
-        raise ConfigError(f"`distill.method` cannot be {name!r}", f"choose one of: {', '.join(METHODS)}")
+        choices = ", ".join(METHODS)
+        raise ConfigError(f"`distill.method` cannot be {name!r}", f"choose one of: {choices}", field="distill.method")
     return METHODS[name]
 
 
@@ -148,7 +178,8 @@ class ApmConfig(DistillConfig):
         epochs = self.student.epochs
         if self.checkpoints > epochs:
             message = f"`distill.checkpoints` {self.checkpoints} is more than `distill.student.epochs` {epochs}"
-            raise ConfigError(message, "a student has at most one checkpoint per epoch")
+            hint = "a student has at most one checkpoint per epoch"
+            raise ConfigError(message, hint, field="distill.checkpoints")
 
     def settled(self, num_classes: int) -> Self:
         # The discrepancy is a mean over classes: what pulls at one logit grows as they become fewer, and so must what

@@ -15,12 +15,10 @@ import hashlib
 import json
 import math
 import sys
-import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -46,6 +44,11 @@ class Field:
     bounds: msgspec.Meta
     help: str
 
+    @property
+    def metavar(self) -> str:
+        """What help shows for a value, where the field's annotation says it."""
+        return str((self.bounds.extra or {}).get("metavar", ""))
+
     def read(self, value: Any, base: Any, path: str) -> Any:
         """A plain value as the field holds it. Raises ConfigError where the field does not take it."""
         if isinstance(self.type, type) and issubclass(self.type, Config):
@@ -57,9 +60,9 @@ class Field:
 
     def _refusal(self, value: Any, path: str) -> ConfigError:
         if self.many and not isinstance(value, (list, tuple)):
-            return ConfigError(f"`{path}` must be a list, got {value!r}", self._range())
+            return ConfigError(f"`{path}` must be a list, got {value!r}", self._range(), field=path)
         problems = map(self._problem, value if self.many else (value,))
-        return ConfigError(f"`{path}` {next(filter(None, problems), 'needs a value')}", self._range())
+        return ConfigError(f"`{path}` {next(filter(None, problems), 'needs a value')}", self._range(), field=path)
 
     def _problem(self, item: Any) -> str | None:
         """What is wrong with one value, None for one that the field takes."""
@@ -158,7 +161,8 @@ def from_dict(cls: type[T], values: Any, base: T | None = None, path: str = "") 
     Raises ConfigError for an unknown field, a value of the wrong type or one out of bounds.
     """
     if not isinstance(values, dict):
-        raise ConfigError(f"[{path}] must be a table, got {values!r}", f"write the fields below a line [{path}]")
+        hint = f"write the fields below a line [{path}]"
+        raise ConfigError(f"[{path}] must be a table, got {values!r}", hint, field=path)
     kind = cls.variant(values, base)
     fields = kind.fields()
     kept = {name: getattr(base, name) for name in fields if hasattr(base, name)}
@@ -168,7 +172,8 @@ def from_dict(cls: type[T], values: Any, base: T | None = None, path: str = "") 
             # In plain quotes: what a file has need not be a setting of the command.
             near = difflib.get_close_matches(str(name).replace("_", "."), kind.paths(), 1)
             hint = f"did you mean {_join(path, near[0])!r}?" if near else f"known here: {', '.join(fields)}"
-            raise ConfigError(f"unknown field {_join(path, str(name))!r}", hint)
+            unknown = _join(path, str(name))
+            raise ConfigError(f"unknown field {unknown!r}", hint, field=unknown)
         changes[name] = fields[name].read(value, kept.get(name), _join(path, name))
     for name, field in fields.items():
         if field.default is dataclasses.MISSING and name not in kept | changes:
@@ -178,16 +183,6 @@ def from_dict(cls: type[T], values: Any, base: T | None = None, path: str = "") 
 
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a configuration file. Raises ConfigError where it cannot be read or parsed."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"cannot read {path}: {e}", "give the path of a TOML file") from e
-    except ValueError as e:
-        raise ConfigError(f"{path} is not TOML: {e}", "`presets NAME` prints a file to start from") from e
 
 
 def digest(kind: str, config: dict[str, Any], inputs: dict[str, str], schema: int = SCHEMA_VERSION) -> str:

@@ -4,17 +4,19 @@
 """
 
 from apmctl_core.data.dataset import Dataset, Split, release
-from apmctl_core.data.loading import find_cached, find_fingerprint, load
+from apmctl_core.data.loading import Choices, find_cached, find_fingerprint, inspect, load
 from apmctl_core.data.sampling import require_images, stratified_sample
 from apmctl_core.data.source import KNOWN, DatasetSpec
 
 __all__ = [
     "KNOWN",
+    "Choices",
     "Dataset",
     "DatasetSpec",
     "Split",
     "find_cached",
     "find_fingerprint",
+    "inspect",
     "load",
     "release",
     "require_images",

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,29 +40,43 @@ class _Meta(msgspec.Struct):
     fingerprint: str
     classes: tuple[str, ...]
     arrays: dict[str, Entry]
+    split: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class ArrayWriter:
-    """Appends blocks to a .npy file of known shape and dtype, and hashes them on the way."""
+    """Appends blocks to a .npy file of known shape and dtype, and hashes them on the way.
+
+    The first dimension may turn out smaller in the end, where images were left out.
+    """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: str) -> None:
         self._path, self._shape, self._dtype = path, shape, np.dtype(dtype).newbyteorder("<")
         self._hash = hashlib.sha256()
+        self._rows = 0
         with disk_errors(path):
             self._file = path.open("wb")
-            header = {"descr": self._dtype.str, "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(self._file, header)
+            self._write_header()
+
+    def _write_header(self) -> None:
+        header = {"descr": self._dtype.str, "fortran_order": False, "shape": self._shape}
+        np.lib.format.write_array_header_1_0(self._file, header)  # as long whatever the first dimension is
 
     def append(self, block: np.ndarray) -> None:
         """Write `block` (n, *shape[1:]) behind the blocks before it. Raises StoreError if the disk refuses."""
         data = np.ascontiguousarray(block, dtype=self._dtype).reshape(-1).view(np.uint8).data
         self._hash.update(data)
+        self._rows += len(block)
         with disk_errors(self._path):
             self._file.write(data)
 
     def finish(self) -> Entry:
         """Flush to the disk and describe what was written."""
         with disk_errors(self._path):
+            if self._rows != self._shape[0]:
+                self._shape = (self._rows, *self._shape[1:])
+                self._file.seek(0)
+                self._write_header()
             self._file.flush()
             os.fsync(self._file.fileno())
         return Entry(self._dtype.str, self._shape, self._hash.hexdigest())
@@ -80,14 +95,26 @@ def fingerprint(classes: tuple[str, ...], arrays: dict[str, Entry]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def write_meta(folder: Path, classes: tuple[str, ...], arrays: dict[str, Entry], about: dict[str, Any]) -> None:
-    """Write meta.json, the last file of a folder; `about` tells people where the data comes from."""
+def write_meta(
+    folder: Path,
+    classes: tuple[str, ...],
+    arrays: dict[str, Entry],
+    about: dict[str, Any],
+    split: str = "",
+    notes: Sequence[str] = (),
+) -> None:
+    """Write meta.json, the last file of a folder; `about` tells people where the data comes from.
+
+    `split` and `notes` are as in `Dataset`.
+    """
     meta = {
         "version": VERSION,
         "fingerprint": fingerprint(classes, arrays),
         "classes": list(classes),
         "arrays": {name: msgspec.structs.asdict(entry) for name, entry in arrays.items()},
         "about": about,
+        "split": split,
+        "notes": list(notes),
     }
     write_bytes(folder / "meta.json", json.dumps(meta, indent=1).encode())
 
@@ -131,4 +158,4 @@ def read(folder: Path, name: str) -> Dataset | None:
         raise store_error(error, folder, "read") from error
     except (ArtifactError, msgspec.MsgspecError, OSError, ValueError, KeyError, TypeError, RecursionError, EOFError):
         return None
-    return Dataset(name, meta.classes, train, test, meta.fingerprint)
+    return Dataset(name, meta.classes, train, test, meta.fingerprint, meta.split, meta.notes)

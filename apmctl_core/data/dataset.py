@@ -25,7 +25,9 @@ class Dataset:
     """A data set as it is decoded in the cache.
 
     `classes` are in the order of the labels; `fingerprint` is the sha256 (64 hex digits) over shapes, images, labels
-    and class names of both splits, so that equal fingerprints mean equal data wherever it was read from.
+    and class names of both splits, so that equal fingerprints mean equal data wherever it was read from. `split` says
+    what is tested on, in words (None: decoded by a version that kept no record of it), and `notes` what everybody who
+    reads the data is told: where the test split is not an official one, and which images were left out.
     """
 
     name: str
@@ -33,6 +35,8 @@ class Dataset:
     train: Split
     test: Split
     fingerprint: str
+    split: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -34,11 +34,14 @@ _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")
 
 
 class Undecodable(Exception):
-    """Image `index` of a batch cannot be used, for a `reason` that completes a sentence."""
+    """Image `index` of a batch cannot be used, for a `reason` that completes a sentence.
 
-    def __init__(self, index: int, reason: str, hint: str = "") -> None:
+    `broken` says that the fault is in the image alone, so that the others can be used without it.
+    """
+
+    def __init__(self, index: int, reason: str, hint: str = "", *, broken: bool = False) -> None:
         super().__init__(reason)
-        self.index, self.reason, self.hint = index, reason, hint
+        self.index, self.reason, self.hint, self.broken = index, reason, hint, broken
 
     def error(self, where: str) -> DataError:
         """The error for the user; `where` says which image it is."""
@@ -69,11 +72,15 @@ class Format:
 
 
 class Decoded(NamedTuple):
-    """A batch uint8 (N, C, H, W), and how many of its images were grey in a colour set, or of another size."""
+    """A batch uint8 (N, C, H, W), and how many of its images were grey in a colour set, or of another size.
+
+    `broken` are those that it lacks, with their index among all.
+    """
 
     images: np.ndarray
     grey: int
     resized: int
+    broken: tuple[Undecodable, ...] = ()
 
 
 @functools.cache
@@ -95,17 +102,20 @@ def _open(payload: Payload) -> Image.Image:
     return image
 
 
-def _reason(error: Exception) -> tuple[str, str]:
+def _undecodable(index: int, error: Exception) -> Undecodable:
     from PIL import Image, UnidentifiedImageError
 
-    if isinstance(error, Image.DecompressionBombError):
-        return "has more pixels than can be decoded safely", f"shrink it below {MAX_PIXELS:,} pixels or remove it"
-    if isinstance(error, UnidentifiedImageError):
-        return "is not an image", "remove it; the formats are PNG, JPEG, BMP, GIF, WebP, PPM and TIFF"
-    if isinstance(error, OSError) and error.errno is not None:
-        return f"cannot be read: {os.strerror(error.errno)}", "check the file and its permissions"
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, UnidentifiedImageError):
+        reason = f"cannot be read: {os.strerror(error.errno)}"
+        return Undecodable(index, reason, "check the file and its permissions")
     detail = " ".join(str(error).split())[:120]
-    return f"is damaged: {detail or type(error).__name__}", "replace or remove it"
+    reason, hint = f"is damaged: {detail or type(error).__name__}", "replace or remove it"
+    if isinstance(error, Image.DecompressionBombError):
+        reason = "has more pixels than can be decoded safely"
+        hint = f"shrink it below {MAX_PIXELS:,} pixels or remove it"
+    elif isinstance(error, UnidentifiedImageError):
+        reason, hint = "is not an image", "remove it; the formats are PNG, JPEG, BMP, GIF, WebP, PPM and TIFF"
+    return Undecodable(index, reason, f"{hint}; `skip_broken` leaves it out", broken=True)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -171,24 +181,47 @@ def decode(payloads: Sequence[Payload], fmt: Format) -> Decoded:
             error.index = i
             raise
         except Exception as error:  # bytes of strangers: Pillow's plugins raise whatever their parsers do
-            raise Undecodable(i, *_reason(error)) from error
+            raise _undecodable(i, error) from error
     return Decoded(images, grey, resized)
+
+
+def sift(payloads: Sequence[Payload], fmt: Format) -> Decoded:
+    """Decode a batch without the images that are broken. Raises the others of `decode`."""
+    try:
+        return decode(payloads, fmt)
+    except Undecodable:
+        decoded, broken = [], []  # of the images one by one
+    for i in range(len(payloads)):
+        try:
+            decoded.append(decode(payloads[i : i + 1], fmt))
+        except Undecodable as error:
+            error.index = i
+            if not error.broken:
+                raise
+            broken.append(error)
+    images = np.concatenate([np.empty((0, *fmt.shape), dtype=np.uint8), *(one.images for one in decoded)])
+    return Decoded(images, sum(one.grey for one in decoded), sum(one.resized for one in decoded), tuple(broken))
 
 
 def look(payloads: Sequence[Payload]) -> tuple[bool, int, int]:
     """Whether all these images are grey, and height and width of the first; only headers are read.
 
-    Raises Undecodable for what is not an image.
+    Broken images are passed over. Raises Undecodable where none is left, or one cannot be read.
     """
-    grey, size = True, (0, 0)
+    grey, size, first = True, None, None
     for i, payload in enumerate(payloads):
         try:
             image = _open(payload)
-            if i == 0:
-                size = _upright(image).size
+            size = size or _upright(image).size
         except Exception as error:  # as in `decode`
-            raise Undecodable(i, *_reason(error)) from error
+            first = first or _undecodable(i, error)
+            if not first.broken:
+                raise first from error
+            continue
         grey = grey and image.mode in _GREY
+    if size is None:
+        assert first is not None
+        raise first
     return grey, size[1], size[0]
 
 

@@ -1,4 +1,4 @@
-"""From the labels of a source to classes 0..K-1, and the fixed split of a set that has no test split."""
+"""From the labels of a source to classes 0..K-1 and a test split."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from apmctl_core.data.source import Rows, Source, joined
+from apmctl_core.data.splits import DEFAULT, FIFTH, Asked, Tested, choose, held_out
 from apmctl_core.errors import DataError
 from apmctl_core.events import Emit, Note
 
@@ -16,36 +17,47 @@ MAX_CLASSES = 100_000
 
 @dataclass(frozen=True, eq=False)
 class Assembled:
-    """All images of a source with the classes decided: `labels` int64 (N,) in 0..K-1, `is_test` bool (N,)."""
+    """All images of a source with the classes decided: `labels` int64 (N,) in 0..K-1, `is_test` bool (N,).
+
+    `tested` says what the test images are.
+    """
 
     classes: tuple[str, ...]
     rows: Rows
     labels: np.ndarray
     is_test: np.ndarray
     origin: str
+    tested: Tested
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Training and test images."""
+        test = int(self.is_test.sum())
+        return len(self.labels) - test, test
 
 
-def assemble(source: Source, emit: Emit) -> Assembled:
+def assemble(source: Source, emit: Emit, wanted: Asked = DEFAULT, official: Sequence[str] = ("test",)) -> Assembled:
     """Number the classes 0..K-1 in their order, and choose or make the test split.
 
-    Raises DataError for no images, images without label, fewer than two classes, a test class that training lacks.
+    `official` are the names of splits that are tested on without a word. Raises DataError for no images, images without
+    label, fewer than two classes, a test class that training lacks, a split asked for that is not there.
     """
     values = _present(source.train, source.names)
     classes = tuple(source.names[v] if source.names else str(v) for v in values)
-    test = next((rows for rows in source.tests if len(rows) and rows.labels.min() >= 0), None)
+    test, tested = choose(source, wanted, official)
     if test is not None:
         _check_classes(test, values, source.names)
     rows = joined(source.train, *([test] if test else []))
     labels = np.searchsorted(values, rows.labels).astype(np.int64)
-    if test is None:
-        if source.tests:
-            emit(Note(text="the test split has no labels: testing on a fixed fifth of the training images"))
-        return Assembled(classes, rows, labels, held_out(labels, classes), source.origin)
+    if tested.held_out:
+        return Assembled(
+            classes, rows, labels, held_out(labels, classes, wanted.fraction or FIFTH), source.origin, tested
+        )
     is_test = np.arange(len(rows)) >= len(source.train)
     missing = len(classes) - len(np.unique(labels[is_test]))
-    if missing:
+    if test is not None and missing:
         emit(Note(text=f"{missing} of {len(classes)} classes have no test image", level="warning"))
-    return Assembled(classes, rows, labels, is_test, source.origin)
+    return Assembled(classes, rows, labels, is_test, source.origin, tested)
 
 
 def _present(rows: Rows, names: Sequence[str] | None) -> np.ndarray:
@@ -75,33 +87,3 @@ def _check_classes(rows: Rows, values: np.ndarray, names: Sequence[str] | None) 
             f"{rows.where(first)} is of class '{label}', which has no training images",
             "the test split may only have classes of the training split",
         )
-
-
-def _keys(count: int) -> np.ndarray:
-    """A scrambled number for each index, uint64 (count,): the splitmix64 sequence, the same on every machine.
-
-    The streams of numpy's own generators may change from version to version, and the split must not.
-    """
-    z = (np.arange(1, count + 1, dtype=np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-def held_out(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """Which images are tested on, bool (N,): a fifth of each class, rounded, at least one.
-
-    `labels` int64 (N,) in 0..K-1. The choice depends only on the labels and their order, not on the seed of a run.
-    Raises DataError for a class with a single image.
-    """
-    counts = np.bincount(labels, minlength=len(classes))
-    if counts.min() < 2:
-        raise DataError(
-            f"class '{classes[int(counts.argmin())]}' has {counts.min()} image, which cannot be split for testing",
-            "add images to it, or give the data set a test split of its own",
-        )
-    order = np.lexsort((_keys(len(labels)), labels))
-    rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
-    mask = np.empty(len(labels), dtype=bool)
-    mask[order] = rank < np.repeat(np.maximum(1, (counts + 2) // 5), counts)
-    return mask

@@ -7,15 +7,17 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import apmctl_core.data.known  # noqa: F401  # registers the known data sets
 from apmctl_core.data import cache as store
 from apmctl_core.data.dataset import Dataset
 from apmctl_core.data.labels import Assembled, assemble
-from apmctl_core.data.source import KNOWN, DatasetSpec, Listing, Source
+from apmctl_core.data.source import KNOWN, DatasetSpec, Listing, Source, are_numbers
+from apmctl_core.data.splits import Asked, Place, asked, with_folder
 from apmctl_core.data.walk import list_files
 from apmctl_core.errors import ConfigError, DataError
 from apmctl_core.events import Emit, Note, silent
@@ -26,24 +28,52 @@ from apmctl_core.storage.files import sweep
 from apmctl_core.storage.locks import hold
 
 MAX_RESOLUTION = 4096
+_LISTED = 3  # classes that an error names
+
+
+class Choices(TypedDict, total=False):
+    """What is asked for beside a name.
+
+    `path` is where a known or Hub data set lies on disk (parquet as on the Hub, torchvision's native CIFAR files, or
+    class folders); `resolution` is the side in pixels to which images are scaled and cropped; `test_split` is
+    `data.test_split`; `skip_broken` leaves out images that cannot be decoded.
+    """
+
+    path: Path | None
+    resolution: int | None
+    test_split: str | None
+    skip_broken: bool
 
 
 @dataclass(frozen=True)
 class Request:
     """A checked request. `place` is the Hub, local files, or None for a data set that comes with a package.
 
-    `resolution` is the side of the square images that was asked for, None for the images' own; `key` names the folder
-    in the cache.
+    `resolution` is the side of the square images, None for the images' own; `wanted` the test split that was asked for;
+    `key` names the folder in the cache.
     """
 
     name: str
     spec: DatasetSpec | None
-    place: Reference | Listing | None
+    place: Place
     resolution: int | None
+    wanted: Asked
+    skip_broken: bool
     key: str
 
+    @property
+    def official(self) -> Sequence[str]:
+        """The names of test splits that are taken without a word."""
+        return self.spec.test_splits if self.spec is not None else ("test",)
 
-def parse(name: str, path: Path | None, resolution: int | None) -> Request:
+
+def parse(
+    name: str,
+    path: Path | None = None,
+    resolution: int | None = None,
+    test_split: str | None = None,
+    skip_broken: bool = False,
+) -> Request:
     """Check a name, list its files if it is local, and derive the cache key; reads no data and no network.
 
     A known name wins over a folder of the same name (write ./name for that). Raises DataError for an unknown name or
@@ -52,17 +82,23 @@ def parse(name: str, path: Path | None, resolution: int | None) -> Request:
     if resolution is not None and not 1 <= resolution <= MAX_RESOLUTION:
         raise ConfigError(f"`data.resolution` must be between 1 and {MAX_RESOLUTION}, got {resolution}")
     spec = KNOWN.get(name)
-    place = _place(name, spec, path)
+    wanted, place = asked(test_split, _place(name, spec, path))
     if spec is not None and resolution is None:
         resolution = spec.shape[1]
     # The name matters only for known sets, which have their own shape, columns and splits.
-    identity = json.dumps([store.VERSION, spec and name, resolution, _identity(place)], separators=(",", ":"))
+    parts = [store.VERSION, spec and name, resolution, _identity(place)]
+    if wanted.name:
+        parts.append(["test", wanted.name, _identity(wanted.folder)])
+    if skip_broken:
+        parts.append("skip broken")
+    identity = json.dumps(parts, separators=(",", ":"))
     stem = name.removeprefix(PREFIX) if isinstance(place, Reference) or spec else Path(name).resolve().name
     slug = re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-")[:40].lower() or "data"
-    return Request(name, spec, place, resolution, f"{slug}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}")
+    key = f"{slug}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    return Request(name, spec, place, resolution, wanted, skip_broken, key)
 
 
-def _place(name: str, spec: DatasetSpec | None, path: Path | None) -> Reference | Listing | None:
+def _place(name: str, spec: DatasetSpec | None, path: Path | None) -> Place:
     if spec is not None and spec.open is not None:
         if path is not None:
             raise ConfigError(f"`data_path` does not go with '{name}'", f"leave it out: {name} needs no files")
@@ -94,7 +130,7 @@ def _unknown(name: str) -> DataError:
     return DataError(f"unknown data set '{name}'", f"did you mean '{close[0]}'? {known}" if close else known)
 
 
-def _identity(place: Reference | Listing | None) -> Any:
+def _identity(place: Place) -> Any:
     if isinstance(place, Reference):
         return ["hub", place.repo, place.revision]
     if isinstance(place, Listing):
@@ -102,12 +138,25 @@ def _identity(place: Reference | Listing | None) -> Any:
     return ["package"]
 
 
-def find_cached(name: str, cache: Path, *, path: Path | None = None, resolution: int | None = None) -> Dataset | None:
+def find_cached(name: str, cache: Path, **choices: Unpack[Choices]) -> Dataset | None:
     """The data set if it is in the cache and sound, else None; decodes nothing, asks no network, needs no torch.
 
     Arguments and errors as in `load`.
     """
-    return store.read(cache / "data" / parse(name, path, resolution).key, name)
+    if choices.get("skip_broken"):  # a copy with all images has none that would be left out
+        every: Choices = {**choices, "skip_broken": False}
+        whole = _cached(parse(name, **every), cache)
+        if whole is not None:
+            return whole
+    return _cached(parse(name, **choices), cache)
+
+
+def inspect(name: str, emit: Emit = silent, **choices: Unpack[Choices]) -> None:
+    """Check the files and labels of a data set as `load` does before it decodes. Arguments and errors as in `load`."""
+    data = _assembled(parse(name, **choices), emit)
+    train, test = data.counts
+    for note in data.tested.notes(train, test):
+        emit(Note(text=note))
 
 
 def find_fingerprint(fingerprint: str, cache: Path, *, name: str = "") -> Dataset | None:
@@ -123,14 +172,70 @@ def find_fingerprint(fingerprint: str, cache: Path, *, name: str = "") -> Datase
 
 
 def _open(request: Request, emit: Emit) -> Source:
+    wanted = request.wanted
+    source = _open_place(request, emit)
+    if wanted.folder is None:
+        return source
+    return with_folder(source, open_local(wanted.folder, request.spec, emit), wanted.name)
+
+
+def _open_place(request: Request, emit: Emit) -> Source:
     if isinstance(request.place, Listing):
         return open_local(request.place, request.spec, emit)
     if isinstance(request.place, Reference):
         from apmctl_core.data.hub import open_hub
 
-        return open_hub(request.place, request.spec, emit)
+        return open_hub(request.place, request.spec, emit, request.wanted.name)
     assert request.spec is not None and request.spec.open is not None
     return request.spec.open()
+
+
+def _assembled(request: Request, emit: Emit) -> Assembled:
+    """The labels and the encoded images of a request. Raises DataError where they are not those of a known set."""
+    data = assemble(_open(request, emit), emit, request.wanted, request.official)
+    if request.place is None and not request.wanted.name:  # known by what it holds out
+        data = replace(data, tested=replace(data.tested, told=False))
+    _require_known(request, data.classes)
+    _require_size(request, data)
+    _compare(request, data, emit)
+    return data
+
+
+def _require_known(request: Request, classes: tuple[str, ...]) -> None:
+    """Raise DataError where files under a known name have other classes: the name decides settings and comparisons."""
+    spec, place = request.spec, request.place
+    if spec is None or not isinstance(place, Listing) or spec.has(classes):
+        return
+    found = f"{place.root} has {_listed(len(classes), classes)}"
+    raise DataError(
+        f"{found}; {spec.name} has {_listed(spec.num_classes, spec.classes)}",
+        _other(place),
+    )
+
+
+def _require_size(request: Request, data: Assembled) -> None:
+    """Raise DataError where files whose classes have no names have images of another size than a known set's."""
+    spec, place = request.spec, request.place
+    if spec is None or spec.photographs or not isinstance(place, Listing) or not are_numbers(data.classes):
+        return
+    from apmctl_core.data.decode import Undecodable, look
+
+    try:
+        _, height, width = look(next(iter(data.rows.batches())))
+    except Undecodable:  # decoding says more
+        return
+    if (height, width) != spec.shape[1:]:
+        own = f"{spec.name}'s are {spec.shape[2]}x{spec.shape[1]}"
+        raise DataError(f"the images in {place.root} are {width}x{height}; {own}", _other(place))
+
+
+def _other(place: Listing) -> str:
+    return f"give the folder itself as the data set: `distill {place.root}`"
+
+
+def _listed(count: int, names: Sequence[str]) -> str:
+    more = ", ..." if count > _LISTED else ""
+    return f"{count} classes" + (f" ({', '.join(names[:_LISTED])}{more})" if names else "")
 
 
 def _compare(request: Request, data: Assembled, emit: Emit) -> None:
@@ -138,12 +243,27 @@ def _compare(request: Request, data: Assembled, emit: Emit) -> None:
     spec = request.spec
     if spec is None:
         return
-    full = (spec.num_classes, spec.train, spec.test)
-    counts = (len(data.classes), int((~data.is_test).sum()), int(data.is_test.sum()))
-    if counts != full:
+    full, counts = (spec.num_classes, spec.train, spec.test), (len(data.classes), *data.counts)
+    as_asked = request.wanted.name and sum(counts[1:]) in (spec.train, spec.train + spec.test)
+    if counts != full and not (as_asked and counts[0] == full[0]):
         text = "{:,} classes, {:,} training and {:,} test images"
         note = f"this copy of {request.name} has {text.format(*counts)}; the full set has {text.format(*full)}"
         emit(Note(text=note, level="warning"))
+
+
+def _cached(request: Request, cache: Path) -> Dataset | None:
+    """The copy of a request in the cache. Raises DataError for one of other data under a known name."""
+    dataset = store.read(cache / "data" / request.key, request.name)
+    if dataset is None or not (dataset.split is not None or _official(request.spec, dataset)):
+        return None
+    _require_known(request, dataset.classes)
+    return dataset
+
+
+def _official(spec: DatasetSpec | None, dataset: Dataset) -> bool:
+    """Whether a copy that does not say what it tests on has the splits of a known set."""
+    sizes = (len(dataset.train), len(dataset.test))
+    return spec is not None and spec.open is None and sizes == (spec.train, spec.test)
 
 
 def _decode(request: Request, folder: Path, emit: Emit) -> Dataset:
@@ -151,36 +271,32 @@ def _decode(request: Request, folder: Path, emit: Emit) -> Dataset:
 
     sweep(folder.parent, folder.name)
     if folder.exists():
-        emit(Note(text=f"the cached copy of {request.name} is damaged: decoding it again", level="warning"))
-    source = _open(request, emit)
-    data = assemble(source, emit)
-    _compare(request, data, emit)
-    fmt = choose_format(source.train, request.spec, request.resolution)
-    about = {"name": request.name, "resolution": request.resolution, "origin": source.origin}
-    build(data, fmt, folder, about, emit)
+        text = f"the cached copy of {request.name} is damaged or of an older version: decoding it again"
+        emit(Note(text=text, level="warning"))
+    data = _assembled(request, emit)
+    fmt = choose_format(data.rows, request.spec, request.resolution)
+    about = {"name": request.name, "resolution": request.resolution, "origin": data.origin}
+    build(data, fmt, folder, about, emit, skip_broken=request.skip_broken)
     dataset = store.read(folder, request.name)
     if dataset is None:
         raise DataError(f"the cached copy of {request.name} is damaged right after it was written", "check the disk")
     return dataset
 
 
-def load(
-    name: str, cache: Path, *, path: Path | None = None, resolution: int | None = None, emit: Emit = silent
-) -> Dataset:
+def load(name: str, cache: Path, *, emit: Emit = silent, **choices: Unpack[Choices]) -> Dataset:
     """Load a data set, decoding it into `cache` the first time.
 
-    `name` is a known one, `hf:owner/name[@revision]`, or the path of a folder of images or of parquet; `path` is where
-    a known or Hub data set lies on disk (parquet as on the Hub, torchvision's native CIFAR files, or class folders);
-    `resolution` is the side in pixels to which images are scaled and cropped. A set from the Hub stays as it was first
-    loaded. Raises DataError for data that is unknown, missing, damaged or too small, NetworkError for the Hub,
-    ConfigError for arguments that do not go together, StoreError for a cache that cannot be written.
+    `name` is a known one, `hf:owner/name[@revision]`, or the path of a folder of images or of parquet; `choices` are
+    those of `Choices`. A set from the Hub stays as it was first loaded. Raises DataError for data that is unknown,
+    missing, damaged, too small, or not the known set that it is called, NetworkError for the Hub, ConfigError for
+    arguments that do not go together, StoreError for a cache that cannot be written.
     """
-    request = parse(name, path, resolution)
-    folder = cache / "data" / request.key
-    dataset = store.read(folder, name)
+    request = parse(name, **choices)
+    dataset = find_cached(name, cache, **choices)
     if dataset is None:
+        folder = cache / "data" / request.key
         with hold(folder.parent, folder.name, f"decoding {name}", emit=emit):
-            dataset = store.read(folder, name)  # another process may have decoded it meanwhile
+            dataset = _cached(request, cache)  # another process may have decoded it meanwhile
             if dataset is None:
                 dataset = _decode(request, folder, emit)
     return dataset

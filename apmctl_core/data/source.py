@@ -5,6 +5,7 @@ Everything here is plain values, so that formats and known sets can be defined w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -25,12 +26,14 @@ class Rows:
     """Images of one split, N of them.
 
     `labels` int64 (N,) are values of the source, negative for an image without label; `batches()` starts a new pass
-    over the encoded images, in the order of the labels; `where(i)` says for people where image i lies.
+    over the encoded images, in the order of the labels; `where(i)` says for people where image i lies. `name` is what
+    the split is called, a folder's with a slash behind it.
     """
 
     labels: np.ndarray
     batches: Callable[[], Iterable[Sequence[Payload]]]
     where: Callable[[int], str]
+    name: str = "test"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -91,12 +94,14 @@ class Listing:
     """A folder (or a single file's folder) with its data files, sorted by path, and all its folders.
 
     `skipped_links` counts symbolic links that were not followed, because they lead out of the folder or to a folder.
+    `whole` says that all files are of one split, whatever their names say; it is opened as a training split.
     """
 
     root: Path
     files: tuple[File, ...]
     folders: frozenset[PurePosixPath]
     skipped_links: int = 0
+    whole: bool = False
 
     def with_suffix(self, suffixes: frozenset[str]) -> tuple[PurePosixPath, ...]:
         """The paths of the files with one of these suffixes, in any case of letters."""
@@ -110,7 +115,9 @@ class DatasetSpec:
     It is downloaded from the repository `hub`, or `open` makes it from an installed package. `shape` is (C, H, W);
     `train` and `test` are the numbers of images of the full set, from which a local copy may differ. `test_splits`
     lists the labelled splits to test on: the first that exists is taken. `mean_std` holds the mean and the standard
-    deviation of each channel that published runs use; without it they are measured.
+    deviation of each channel that published runs use; without it they are measured. `classes` are the names of the
+    classes, or regular expressions that they match; files with other classes are refused under this name. `photographs`
+    says that its images come in all sizes and only become `shape`.
     """
 
     name: str
@@ -124,10 +131,33 @@ class DatasetSpec:
     label_column: str = "label"
     test_splits: tuple[str, ...] = ("test",)
     mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    classes: tuple[str, ...] = ()
+    photographs: bool = False
+
+    @property
+    def url(self) -> str:
+        """Where people find its files."""
+        return f"https://huggingface.co/datasets/{self.hub}" if self.hub else ""
+
+    def has(self, classes: Sequence[str]) -> bool:
+        """Whether classes can be those of this set: all of them, or a part that is known by its names.
+
+        Numbers name nothing, and a pattern does not know the other names that people give the same classes.
+        """
+        count, listed = len(classes), len(self.classes) == self.num_classes
+        own = re.compile("|".join(self.classes), re.IGNORECASE)
+        if self.classes and all(own.fullmatch(name.replace(" ", "_")) for name in classes):
+            return count <= self.num_classes
+        return count == self.num_classes and (not listed or are_numbers(classes))
 
     def __post_init__(self) -> None:
         if (self.hub is None) == (self.open is None):
             raise ValueError(f"data set {self.name!r} needs either `hub` or `open`")
+
+
+def are_numbers(classes: Sequence[str]) -> bool:
+    """Whether classes have numbers for names, which do not tell one data set from another."""
+    return all(name.isdecimal() for name in classes)
 
 
 def register(spec: DatasetSpec) -> DatasetSpec:

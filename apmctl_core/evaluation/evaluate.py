@@ -172,6 +172,7 @@ class _Evaluation:
             "images": len(self._set.images),
             "random_draws": len(self._set.baseline.index_DM) if self._set.baseline else 0,
             "test_images": len(self._dataset.test),
+            **({"test_split": self._dataset.split} if self._dataset.split else {}),
             "precision": self._context.precision,
             "selection": "last epoch",
         }

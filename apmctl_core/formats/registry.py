@@ -58,5 +58,10 @@ def open_local(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Source
     for each in formats():
         if each.recognises(listing, spec):
             return each.open(listing, spec, emit)
-    layouts = ", or ".join(each.holds for each in formats())
-    raise DataError(f"there are no images in {listing.root}", f"it should have {layouts}")
+    hub = f"; the original is at {spec.url}" if spec is not None else ""
+    raise DataError(f"there are no images in {listing.root}", f"it should have {layouts()}{hub}")
+
+
+def layouts() -> str:
+    """What a local data set may consist of, for people."""
+    return ", or ".join(each.holds for each in formats())

@@ -130,7 +130,8 @@ def _pool(artifact: Artifact, repo: str) -> list[str]:
     mean, std = (manifest.metrics.get(f"test_accuracy_{name}") for name in ("mean", "std"))
     tested = []
     if isinstance(mean, float) and isinstance(std, float):
-        tested = [f"Accuracy on the test split, last epoch: {percent(mean, std)}."]
+        split = f" ({code(manifest.data['split'])})" if "split" in manifest.data else ""
+        tested = [f"Accuracy on the test split{split}, last epoch: {percent(mean, std)}."]
     network = f"{code(model.get('arch', 'network'))}, width {code(model.get('width', '?'))}"
     return [
         f"# {code(manifest.name)}",

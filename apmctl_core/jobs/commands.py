@@ -9,8 +9,9 @@ from apmctl_core import data as datasets
 from apmctl_core.artifacts import Artifact
 from apmctl_core.artifacts.kinds.reports import load_report
 from apmctl_core.config import Recipe, from_dict
+from apmctl_core.config.recipe import NO_TEST
 from apmctl_core.data import Dataset, require_images
-from apmctl_core.errors import ArtifactError
+from apmctl_core.errors import ArtifactError, ConfigError, DataError
 from apmctl_core.jobs.coreset import CoresetJob
 from apmctl_core.jobs.job import Located, Outcome, run
 from apmctl_core.jobs.pool import PoolJob
@@ -71,6 +72,8 @@ def release(
     """
     from apmctl_core.hub.push import preflight, push
 
+    if recipe.data.test_split == NO_TEST:
+        raise ConfigError("without a test split there are no accuracies to push", "push the finished set with `push`")
     preflight("set", repo, session.emit)
     distilled = distill_set(session, recipe, pool=pool, name=name)
     report = evaluate_set(session, distilled.artifact.ref, {})
@@ -128,6 +131,11 @@ def report_job(session: Session, ref: str, changes: dict[str, Any]) -> ReportJob
     """The job of a report on a set, under its own recipe with changes."""
     source = session.find(ref, "set")
     manifest = source.manifest
+    if manifest.data.get("split") == NO_TEST:
+        raise DataError(
+            f"{source.ref} was distilled from data without a test split: there is nothing to test on",
+            "`distill` it again with a test split",
+        )
     recipe = evaluation(recipe_of(source), changes, manifest.shape, len(manifest.classes), session.runtime)
     return ReportJob(
         recipe=recipe,

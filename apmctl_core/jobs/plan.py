@@ -51,6 +51,7 @@ class Plan:
     memory_bytes: int
     disk_bytes: int
     segment: int  # images in the largest pass of the command's own job
+    test_split: str | None = None  # what is tested on, in words; None while the data is not at hand
 
     @property
     def seconds(self) -> float:
@@ -79,6 +80,7 @@ def plan(session: Session, recipe: Recipe, command: str, *, pool: str | None = N
         memory_bytes=max((runtimes[each].peak_bytes(cost) for each, cost in costs.items()), default=0),
         disk_bytes=sum(cost.disk_bytes for cost in costs.values()),
         segment=runtimes[job].segment.longest if todo else 0,
+        test_split=(dataset.split if dataset else None) or None,
         steps=tuple(_reused(session, job)) + tuple(_step(each, runtimes[each]) for each in todo) if todo else (),
     )
 

@@ -11,6 +11,7 @@ from apmctl_core import data as datasets
 from apmctl_core.artifacts import Artifact
 from apmctl_core.config import Recipe, from_dict
 from apmctl_core.data import Dataset
+from apmctl_core.data.splits import is_elsewhere
 from apmctl_core.errors import ArtifactError, ConfigError, MismatchError
 from apmctl_core.evaluation.coresets import CORESETS
 from apmctl_core.evaluation.protocols import PROTOCOLS
@@ -30,7 +31,10 @@ def settle(recipe: Recipe, shape: Shape, num_classes: int, runtime: Runtime, dat
     _networks(recipe, shape, num_classes)  # an evaluation comes last, its mistakes must not
     size = size_of(recipe.model, shape, num_classes)
     precision = choose_precision(recipe.precision, runtime.device, size.multiply_adds)
-    return from_dict(Recipe, {"precision": precision, "data": {"dataset": data_name(recipe.data.dataset)}}, recipe)
+    data = {"dataset": data_name(recipe.data.dataset)}
+    if recipe.data.test_split is not None:
+        data["test_split"] = split_name(recipe.data.test_split)
+    return from_dict(Recipe, {"precision": precision, "data": data}, recipe)
 
 
 def data_name(dataset: str) -> str:
@@ -38,6 +42,11 @@ def data_name(dataset: str) -> str:
     if dataset in datasets.KNOWN or dataset.startswith("hf:"):
         return dataset
     return Path(dataset).resolve().name
+
+
+def split_name(test_split: str) -> str:
+    """What a recipe calls the test split: fractions and names as they are, a folder elsewhere by its last part."""
+    return Path(test_split).expanduser().resolve().name if is_elsewhere(test_split) else test_split
 
 
 def artifact_name(text: str) -> str:

@@ -55,6 +55,7 @@ class ReportJob(Job):
         """Train and test the networks that are missing."""
         session = work.session
         dataset = session.load(self.recipe.data, self.fingerprint)
+        session.tell(dataset)
         artifact = self.distilled.open(session)
         task = replace(self.task, train=len(dataset.train), test=len(dataset.test))
         context = work.context(replace(self, task=task).cost(), "evaluate")

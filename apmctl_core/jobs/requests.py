@@ -10,6 +10,7 @@ import msgspec
 from apmctl_core import data as datasets
 from apmctl_core.artifacts.request import Request
 from apmctl_core.config import Recipe, to_dict
+from apmctl_core.data.splits import is_elsewhere
 from apmctl_core.errors import MismatchError
 from apmctl_core.jobs.job import Job, Located
 from apmctl_core.jobs.session import Session
@@ -30,11 +31,13 @@ def asked(session: Session, action: str, job: Job, **given: object) -> Session:
 
 
 def located(recipe: Recipe, job: Job) -> dict[str, object]:
-    """The recipe of a job as plain values, its data set named as in the `recipe` given: a folder by where it lies."""
-    name = recipe.data.dataset
+    """The recipe of a job as plain values, its data named as in the `recipe` given: folders by where they lie."""
+    name, split = recipe.data.dataset, recipe.data.test_split
     if name not in datasets.KNOWN and not name.startswith("hf:"):
         name = str(Path(name).expanduser().absolute())
-    return to_dict(replace(job.recipe, data=replace(job.recipe.data, dataset=name)))
+    if split is not None and is_elsewhere(split):
+        split = str(Path(split).expanduser().absolute())
+    return to_dict(replace(job.recipe, data=replace(job.recipe.data, dataset=name, test_split=split)))
 
 
 def _request(session: Session, action: str, job: Job, given: dict[str, object]) -> Request:
@@ -58,6 +61,7 @@ def _machine(session: Session) -> dict[str, object]:
         "segment": runtime.limit,
         "memory_budget": runtime.memory_budget,
         "data_path": None if path is None else str(path.expanduser().absolute()),
+        "skip_broken": session.skip_broken,
     }
 
 

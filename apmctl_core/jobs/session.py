@@ -9,9 +9,9 @@ from apmctl_core import data as datasets
 from apmctl_core.artifacts import Artifact, Store
 from apmctl_core.artifacts.request import Request
 from apmctl_core.config import DataConfig
-from apmctl_core.data import Dataset
+from apmctl_core.data import Choices, Dataset
 from apmctl_core.errors import MismatchError
-from apmctl_core.events import Emit, silent
+from apmctl_core.events import Emit, Note, silent
 from apmctl_core.hub.find import find
 from apmctl_core.machine.runtime import Runtime
 
@@ -21,6 +21,7 @@ class Session:
     """The store, the runtime, where the data lies, who listens, and whether to wait for other processes.
 
     `request` is what unfinished runs keep of what they were begun for, `line` what a person typed.
+    `skip_broken` leaves out images of the data that cannot be decoded.
     """
 
     store: Store
@@ -30,6 +31,7 @@ class Session:
     wait: bool = True
     request: Request | None = None
     line: str = ""
+    skip_broken: bool = False
 
     def find(self, ref: str, kind: str) -> Artifact:
         """The artifact that a user names: in the store, in a folder, or on the Hub, from which it is pulled."""
@@ -38,17 +40,22 @@ class Session:
     def load(self, config: DataConfig, fingerprint: str = "") -> Dataset:
         """The data set of a config, from the cache or decoded into it; with `fingerprint`, that very data.
 
+        The first reading of a command, which knows no fingerprint, tells what is tested on where that is not obvious.
+
         Raises DataError, NetworkError; MismatchError where the data has another fingerprint.
         """
         cache = self.store.cache
-        if fingerprint and self.data_path is None:
+        # A recipe has the name of a folder of test images, not where it lies.
+        if fingerprint and (self.data_path is None or config.test_split is not None):
             cached = datasets.find_fingerprint(fingerprint, cache, name=config.dataset)
             if cached is not None:
                 return cached
         name, path = config.dataset, self.data_path
         if fingerprint and path is not None and name not in datasets.KNOWN:
             name, path = str(path), None  # a recipe has the name of a folder, not where it lies
-        dataset = datasets.load(name, cache, path=path, resolution=config.resolution, emit=self.emit)
+        dataset = datasets.load(name, cache, emit=self.emit, **self._choices(config, path))
+        if not fingerprint:
+            self.tell(dataset)
         if fingerprint and dataset.fingerprint != fingerprint:
             raise MismatchError(
                 f"{config.dataset} as it is here is not the data that the artifact was made from",
@@ -57,9 +64,29 @@ class Session:
         return dataset
 
     def find_data(self, config: DataConfig) -> Dataset | None:
-        """The data set if it is at hand without a download or hours of decoding, else None."""
-        name = config.dataset
-        cached = datasets.find_cached(name, self.store.cache, path=self.data_path, resolution=config.resolution)
-        if cached is None and (name not in datasets.KNOWN or datasets.KNOWN[name].open is not None):
+        """The data set if it is at hand without a download or hours of decoding, else None.
+
+        Files of a known data set are checked all the same, as `load` does before it decodes them.
+        """
+        name, choices = config.dataset, self._choices(config, self.data_path)
+        cached = datasets.find_cached(name, self.store.cache, **choices)
+        if cached is not None:
+            self.tell(cached)
+        elif name not in datasets.KNOWN or datasets.KNOWN[name].open is not None:
             return self.load(config)
+        elif self.data_path is not None:
+            datasets.inspect(name, self.emit, **choices)
         return cached
+
+    def tell(self, dataset: Dataset) -> None:
+        """Say what everybody who reads a data set is told."""
+        for note in dataset.notes:
+            self.emit(Note(text=note))
+
+    def _choices(self, config: DataConfig, path: Path | None) -> Choices:
+        return {
+            "path": path,
+            "resolution": config.resolution,
+            "test_split": config.test_split,
+            "skip_broken": self.skip_broken,
+        }

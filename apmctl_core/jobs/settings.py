@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from apmctl_core.config import ModelConfig, Recipe, from_dict
+from apmctl_core.config import DataConfig, ModelConfig, Recipe, from_dict
 from apmctl_core.config.presets import image_step, preset, recipe_for
+from apmctl_core.config.toml import blaming
 from apmctl_core.data import Dataset
 from apmctl_core.data.fitting import variance
 from apmctl_core.data.source import KNOWN
 from apmctl_core.errors import ConfigError
+from apmctl_core.events import Emit, Note, silent
 from apmctl_core.models import ARCHITECTURES
 from apmctl_core.models.convnet import deepest
 
@@ -21,26 +24,33 @@ def resolve(
     preset_name: str | None = None,
     toml: dict[str, Any] | None = None,
     flags: dict[str, Any] | None = None,
+    file: Path | None = None,
+    emit: Emit = silent,
 ) -> tuple[Recipe, str]:
     """A recipe from a preset, a configuration file and flags, in that order of precedence, and where it began.
 
-    `toml` and `flags` are nested like `to_dict(Recipe)`. Where the batch or the IPC is changed and the image learning
-    rate is not given, the rate scales with B. Raises ConfigError for what makes no sense.
+    `toml`, which was read from `file`, and `flags` are nested like `to_dict(Recipe)`. Where the batch or the IPC is
+    changed and the image learning rate is not given, the rate scales with B. Raises ConfigError for nonsense.
     """
     toml, flags = dict(toml or {}), flags or {}
     in_file = toml.pop("preset", None)
     preset_name = in_file if preset_name is None else preset_name
-    toml, dataset = _with_dataset(toml, dataset)
+    with blaming(file):
+        toml, dataset = _with_dataset(toml, dataset)
     if preset_name is not None:
-        base, origin = preset(preset_name), f"preset {preset_name}"
+        with blaming(file if preset_name is in_file else None):
+            base, origin = preset(preset_name), f"preset {preset_name}"
         if dataset and dataset != base.data.dataset:
+            emit(Note(text=f"preset {preset_name} is for {base.data.dataset}; using it on {dataset}"))
             base, origin = _moved(base, dataset), f"preset {preset_name} on {dataset}"
     elif dataset:
-        ipc = from_dict(Recipe, flags, from_dict(Recipe, toml, recipe_for(dataset)[0])).distill.ipc
-        base, origin = recipe_for(dataset, ipc)
+        with blaming(file):
+            of_file = from_dict(Recipe, toml, recipe_for(dataset)[0])
+        base, origin = recipe_for(dataset, from_dict(Recipe, flags, of_file).distill.ipc)
     else:
         raise ConfigError("no data set is named", "name one, e.g. digits, or a preset")
-    recipe = _layered(base, toml)
+    with blaming(file):
+        recipe = _layered(base, toml)
     return _layered(recipe, flags, pinned="image_lr" in toml.get("distill", {})), origin
 
 
@@ -48,10 +58,10 @@ def _with_dataset(toml: dict[str, Any], dataset: str | None) -> tuple[dict[str, 
     """A file's tables and the data set: that of the command line, which stands over the file's, or the file's."""
     data = toml.get("data", {})
     if not isinstance(data, dict):
-        raise ConfigError("[data] must be a table", 'write dataset = "..." below a line [data]')
+        raise ConfigError("[data] must be a table", 'write dataset = "..." below a line [data]', field="data")
     if dataset is None:
         name = data.get("dataset")
-        return toml, name if isinstance(name, str) else None
+        return toml, name if name is None else DataConfig.fields()["dataset"].read(name, None, "data.dataset")
     return {**toml, "data": {**data, "dataset": dataset}}, dataset
 
 

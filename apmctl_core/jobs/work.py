@@ -88,9 +88,10 @@ class Work:
 
 def described(dataset: Dataset, name: str) -> Data:
     """What a manifest says of the data; `name` is what the recipe calls it."""
-    return {
+    data: Data = {
         "dataset": name,
         "fingerprint": dataset.fingerprint,
         "classes": list(dataset.classes),
         "shape": list(dataset.shape),
     }
+    return {**data, "split": dataset.split} if dataset.split else data

@@ -33,17 +33,17 @@ def train_teachers(
 ) -> tuple[TeacherPool, dict[str, float]]:
     """Train `config.count` teachers; each is its last epoch's weights (METHOD: settings of teachers).
 
-    Returns the pool and its metrics. Finished teachers and the epochs of an unfinished one are kept. Raises
-    NumericsError where a loss stops being finite.
+    Returns the pool and its metrics, without an accuracy where the data has no test split. Finished teachers and the
+    epochs of an unfinished one are kept. Raises NumericsError where a loss stops being finite.
     """
     training = _Training(dataset, preprocessing, model, config, context)
     teachers = [training.teacher(number) for number in range(config.count)]
-    accuracies = torch.tensor([accuracy for _, accuracy in teachers])
-    metrics = {
-        "teachers": float(config.count),
-        "test_accuracy_mean": float(accuracies.mean()),
-        "test_accuracy_std": float(accuracies.std(correction=0)),
-    }
+    metrics = {"teachers": float(config.count)}
+    measured = [accuracy for _, accuracy in teachers if accuracy is not None]
+    if measured:
+        accuracies = torch.tensor(measured)
+        metrics["test_accuracy_mean"] = float(accuracies.mean())
+        metrics["test_accuracy_std"] = float(accuracies.std(correction=0))
     pool = TeacherPool(
         model=model,
         shape=dataset.shape,
@@ -80,23 +80,27 @@ class _Training:
         self._trainer = Trainer(self._build(0), Procedure(loss=CROSS_ENTROPY), context)
         self._predict = Predictor(self._build(0), context)
 
-    def teacher(self, number: int) -> tuple[State, float]:
-        """The weights and the test accuracy of one teacher, trained or kept."""
+    def teacher(self, number: int) -> tuple[State, float | None]:
+        """The weights and the test accuracy of one teacher, trained or kept; None without test images."""
         done, running = f"teacher-{number:03d}", f"training-{number:03d}"
         kept = self._load(done)
         if kept is not None:
             self._context.emit(self._progress(number, self._config.epochs))
-            return kept.tensors, float(kept.meta["test_accuracy"])
+            return kept.tensors, kept.meta["test_accuracy"]
         self._fit(number, self._context.stream.at("teacher", number), running)
         weights = {name: value.cpu() for name, value in self._trainer.weights().items()}
-        self._predict.load(weights)
-        accuracy, self._segment = self._context.attempt(
-            lambda segment: self._predict.accuracy(self._test, segment), self._segment
-        )
+        accuracy = self._accuracy(weights) if len(self._test) else None
         whole = self._progress(number, self._config.epochs)
         self._context.keeper.save(done, Snapshot(weights, {"test_accuracy": accuracy}, self._segment.limit, whole))
         self._context.keeper.clear(running)
         return weights, accuracy
+
+    def _accuracy(self, weights: State) -> float:
+        self._predict.load(weights)
+        accuracy, self._segment = self._context.attempt(
+            lambda segment: self._predict.accuracy(self._test, segment), self._segment
+        )
+        return accuracy
 
     def _load(self, name: str) -> Snapshot | None:
         kept = self._context.keeper.load(name)

@@ -115,6 +115,13 @@ def test_show_has_the_whole_manifest(cli: Cli, report: Artifact) -> None:
     assert cli("show", "digits-ipc1", "--quiet").out == f"{report.path}\n"
 
 
+def test_show_says_what_is_tested_on(cli: Cli, tmp_path: Path) -> None:
+    put_report(tmp_path / "store", data=DATA | {"split": "val/ (30 images)"})
+    assert cli("show", "digits-ipc1", "--json").document["data"]["split"] == "val/ (30 images)"
+    pairs = [line.split("  ") for line in cli("show", "digits-ipc1").out.splitlines()]
+    assert ["", "test split", "val/ (30 images)"] in pairs
+
+
 @pytest.mark.parametrize("verb", ["show", "verify", "rm"])
 def test_a_missing_artifact_is_exit_3(cli: Cli, report: Artifact, verb: str) -> None:
     answer = cli(verb, "digits-ipc2")

@@ -126,24 +126,60 @@ def test_flags_stand_over_the_file_and_the_file_over_the_preset(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "said", "hint"),
     [
-        ("[distill]\nround = 3\n", "distill.round"),
-        ("[distil]\nrounds = 3\n", "distil"),
-        ("[distill]\nrounds = 'three'\n", "--rounds"),
-        ("[distill]\nrounds = -1\n", "--rounds"),
-        ("not toml at all", "TOML"),
+        ("[distill]\nround = 3\n", "2: unknown field 'distill.round'", "did you mean 'distill.rounds'?"),
+        ("\n[distil]\nrounds = 3\n", "2: unknown field 'distil'", "did you mean 'distill'?"),
+        ("distill.student = {epoch = 3}\n", "1: unknown field 'distill.student.epoch'", "'distill.student.epochs'?"),
+        ("[distill]\nrounds = 'three'\n", "2: 'distill.rounds' must be a whole number, got 'three'", "from 0 to"),
+        ("[distill]\nrounds = -1\n", "2: 'distill.rounds' must be at least 0, got -1", "give a whole number"),
+        ("seed = 1\n[distill]\nmethod = 'x'\n", "3: 'distill.method' cannot be 'x'", "choose one of: apm"),
+        ("# mine\npreset = 'digits-ipc7'\n", "2: unknown preset 'digits-ipc7'", "did you mean digits-ipc1"),
+        ("distill = 3\n", "1: [distill] must be a table, got 3", "below a line [distill]"),
+        ("a = 1\nnot toml at all", "2: not TOML", "apmctl presets"),
     ],
 )
-def test_a_file_that_makes_no_sense_is_refused(
-    cli: Callable[..., Answer], tmp_path: Path, text: str, said: str
+def test_a_file_that_makes_no_sense_is_refused_by_file_line_and_field(
+    cli: Callable[..., Answer], tmp_path: Path, text: str, said: str, hint: str
 ) -> None:
     file = tmp_path / "bad.toml"
     file.write_text(text)
     answer = cli("distill", "digits", "--ipc", "1", "--config", str(file))
     assert answer.code == 2
-    assert said in answer.err.splitlines()[0]
+    assert f"error: {file}:{said}" in answer.err.splitlines()[0]
+    assert hint in answer.err.splitlines()[1]
     assert not (tmp_path / "store").exists()
+
+
+def test_help_says_what_a_field_takes_where_its_type_does_not(cli: Callable[..., Answer]) -> None:
+    assert "DIR|FRACTION|none" in cli("distill", "--help").out
+
+
+def test_a_file_is_not_blamed_for_a_flag(cli: Callable[..., Answer], tmp_path: Path) -> None:
+    file = tmp_path / "good.toml"
+    file.write_text("[distill]\nrounds = 3\n")
+    answer = cli("distill", "digits", "--config", str(file), "--rounds", "-1")
+    assert "good.toml" not in answer.err
+    assert "--rounds must be at least 0" in answer.err
+
+
+@pytest.mark.parametrize("named", [("--preset", "cifar10-laptop-ipc10"), ("--config", "FILE")])
+def test_a_preset_of_another_data_set_is_named(
+    cli: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: tuple[str, str]
+) -> None:
+    from apmctl_core import jobs
+
+    def stop(*arguments: object, **options: object) -> None:
+        raise ConfigError("far enough")
+
+    monkeypatch.setattr(jobs, "distill_set", stop)
+    file = tmp_path / "my.toml"
+    file.write_text("preset = 'cifar10-laptop-ipc10'\n")
+    flag, value = named
+    arguments = (flag, str(file) if value == "FILE" else value)
+    note = "note: preset cifar10-laptop-ipc10 is for cifar10; using it on digits"
+    assert note in cli("distill", "digits", *arguments).err.splitlines()
+    assert "is for" not in cli("distill", "cifar10", *arguments).err
 
 
 def test_a_file_that_is_not_there_is_refused(cli: Callable[..., Answer], tmp_path: Path) -> None:

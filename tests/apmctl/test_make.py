@@ -113,11 +113,12 @@ def test_flags_reach_the_recipe(cli: Cli, engine: Engine) -> None:
 def test_the_machine_reaches_the_session_and_not_the_recipe(cli: Cli, engine: Engine, tmp_path: Path) -> None:
     cli("distill", "digits", "--ipc", "1")
     machine = ["--segment", "7", "--no-compile", "--device", "cpu", "--no-wait", "--data", str(tmp_path)]
-    cli("distill", "digits", "--ipc", "1", *machine, "--store", str(tmp_path / "here"))
+    cli("distill", "digits", "--ipc", "1", *machine, "--skip-broken", "--store", str(tmp_path / "here"))
     (_, (plain, recipe), _), (_, (session, same), _) = engine.calls
     assert recipe == same
     assert (plain.wait, plain.data_path, plain.runtime.segment.limit, plain.runtime.compile) == (True, None, 0, None)
     assert (session.wait, session.data_path, session.store.root) == (False, tmp_path, tmp_path / "here")
+    assert (plain.skip_broken, session.skip_broken) == (False, True)
     assert (session.runtime.segment.limit, session.runtime.compile, session.runtime.device.type) == (7, False, "cpu")
 
 
@@ -274,6 +275,7 @@ def test_a_dry_run_shows_the_plan_and_does_nothing(cli: Cli, engine: Engine, mon
             memory_bytes=10**9,
             disk_bytes=10**8,
             segment=100,
+            test_split="val/ (30 images)",
         )
 
     monkeypatch.setattr(jobs, "plan", plan)
@@ -281,14 +283,16 @@ def test_a_dry_run_shows_the_plan_and_does_nothing(cli: Cli, engine: Engine, mon
     document = cli(*arguments, "--json").document
     assert list(document) == [
         *("command", "dry_run", "id", "exists", "settings_from", "recipe", "steps", "seconds", "memory_bytes"),
-        *("disk_bytes", "segment"),
+        *("disk_bytes", "segment", "test_split"),
     ]
     assert (document["command"], document["dry_run"], document["id"]) == ("distill", True, None)
     assert document["steps"][0] == {"name": "teachers", "detail": "train 4", "seconds": 60.0}
     assert (document["seconds"], document["memory_bytes"]) == (90.0, 10**9)
+    assert document["test_split"] == "val/ (30 images)"
     assert document["recipe"]["distill"]["student"]["lr"] == 0.04
     assert [step["name"] for step in document["steps"]] == ["teachers", "distill"]
     text = cli(*arguments).out
+    assert "test split: val/ (30 images)" in text.splitlines()
     for part in ("distill.student.lr", "0.04", "train 4", "about 1:00 min", "about 1:30 min and 1.0 GB"):
         assert part in text
     assert cli(*arguments, "--quiet").out == ""

@@ -138,15 +138,17 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
 
 
 MACHINE = {"device": "cpu", "compile": False, "segment": 7, "memory_budget": 3 * 10**9, "data_path": "/data"}
+TOLERANT = {"skip_broken": True}
 
 
 def test_resume_asks_for_the_same_on_the_same_machine(cli: Cli, root: Path, engine: Engine) -> None:
-    begun = begin_run(root, **ASKED, **MACHINE)
+    begun = begin_run(root, **ASKED, **MACHINE, **TOLERANT)
     document = cli("resume", "digits-ipc1", "--json").document
     assert (document["command"], document["metrics"]) == ("distill", {"images": 10.0})
     ((session, request),) = engine.calls
     assert request == Store(root).unfinished(begun).request
     assert (session.store.root, session.data_path, session.wait) == (root, Path("/data"), True)
+    assert session.skip_broken
     runtime = session.runtime
     assert (runtime.device.type, runtime.compile, runtime.limit, runtime.memory_budget) == ("cpu", False, 7, 3 * 10**9)
 
@@ -158,7 +160,7 @@ def test_resume_takes_another_machine(cli: Cli, root: Path, engine: Engine) -> N
     ((session, _),) = engine.calls
     runtime = session.runtime
     assert (runtime.compile, runtime.limit, runtime.memory_budget) == (True, 0, 2 * 10**9)
-    assert (session.data_path, session.wait) == (Path("/other"), False)
+    assert (session.data_path, session.wait, session.skip_broken) == (Path("/other"), False, False)
 
 
 def test_resume_of_an_evaluation_prints_its_table(cli: Cli, root: Path, engine: Engine) -> None:

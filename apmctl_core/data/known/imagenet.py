@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from apmctl_core.data.source import DatasetSpec, register
 
+_WORDNET = ("n[0-9]{8}",)  # what folders are called, here and in other copies of ImageNet
 _MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 register(
@@ -14,8 +15,9 @@ register(
         num_classes=200,
         train=100_000,
         test=10_000,
-        test_splits=("valid", "validation", "test"),
+        test_splits=("valid", "val", "validation", "test"),
         mean_std=_MEAN_STD,
+        classes=_WORDNET,
     )
 )
 
@@ -28,7 +30,9 @@ register(
         num_classes=1000,
         train=1_281_167,
         test=50_000,
-        test_splits=("validation", "valid"),
+        test_splits=("validation", "val", "valid"),
+        photographs=True,
         mean_std=_MEAN_STD,
+        classes=_WORDNET,
     )
 )

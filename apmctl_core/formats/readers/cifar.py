@@ -65,6 +65,6 @@ register(
         folders=frozenset(_FOLDERS.values()),
         recognise=_is_native,
         order=20,
-        holds="the native files of CIFAR",
+        holds=f"CIFAR's native files ({', '.join(_FOLDERS.values())})",
     )
 )

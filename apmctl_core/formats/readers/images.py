@@ -43,14 +43,14 @@ def _check(groups: Grouped, folder: Path) -> None:
         raise DataError(f"class folder {folder / empty[0]} has no images", "remove it, or add images to it")
 
 
-def _rows(listing: Listing, groups: Grouped, names: Sequence[str]) -> Rows:
+def _rows(listing: Listing, groups: Grouped, names: Sequence[str], split: str) -> Rows:
     number = {name: i for i, name in enumerate(names)}
     paths = [path for group in groups.values() for path in group]
     labels = np.repeat(
         np.array([number[name] for name in groups], dtype=np.int64), [len(group) for group in groups.values()]
     )
     payloads: list[Payload] = [listing.root / path for path in paths]
-    return Rows(labels, in_batches(payloads), lambda i: str(payloads[i]))
+    return Rows(labels, in_batches(payloads), lambda i: str(payloads[i]), name=f"{split}/")
 
 
 def open_images(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Source:  # noqa: ARG001
@@ -59,10 +59,11 @@ def open_images(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Sourc
     Without a folder for testing (test, val, valid or validation, the first that has class folders) a fixed fifth of
     the images is tested on. Raises DataError for another layout, or a class without images.
     """
-    train_folder = PurePosixPath("train") if PurePosixPath("train") in listing.folders else PurePosixPath()
+    split = PurePosixPath("train") in listing.folders and not listing.whole
+    train_folder = PurePosixPath("train") if split else PurePosixPath()
     train = _group(listing, train_folder)
     _check(train, listing.root / train_folder)
-    tests: list[Grouped] = []
+    tests: dict[str, Grouped] = {}
     if train_folder.parts:
         candidates = {word: _group(listing, PurePosixPath(word)) for word in _TEST}
         flat = [word for word in _TEST if PurePosixPath(word) in listing.folders and not candidates[word]]
@@ -70,9 +71,9 @@ def open_images(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Sourc
             emit(Note(text=f"{listing.root / flat[0]} has no class folders and is left out", level="warning"))
         for word in [word for word in _TEST if candidates[word]][:1]:
             _check(candidates[word], listing.root / word)
-            tests = [candidates[word]]
-    names = sorted({*train, *(name for groups in tests for name in groups)})
-    first, *others = (_rows(listing, groups, names) for groups in (train, *tests))
+            tests = {word: candidates[word]}
+    names = sorted({*train, *(name for groups in tests.values() for name in groups)})
+    first, *others = (_rows(listing, groups, names, word) for word, groups in {"train": train, **tests}.items())
     return Source(first, tuple(others), tuple(names), f"images in {listing.root}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -105,7 +106,8 @@ def open_parquet(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Sour
     Classes are named by the metadata of `datasets` if there is any; else by the text labels, sorted, or the numbers.
     Raises DataError for damaged files, missing columns and missing splits.
     """
-    root, groups = listing.root, group_splits(listing.with_suffix(_SUFFIXES), emit)
+    root, paths = listing.root, listing.with_suffix(_SUFFIXES)
+    groups = {"train": list(paths)} if listing.whole else group_splits(paths, emit)
     with _open(root / groups["train"][0]) as first:
         columns = detect(first.schema_arrow, spec)
     tests = [word for word in ("test", "validation") if word in groups]
@@ -116,7 +118,7 @@ def open_parquet(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Sour
     labels = [_read_labels(path, columns.label) for _, path in files]
     values, names = label_values(labels, columns.label, columns.names)
     rows = [(word, _rows(path, columns.image, v)) for (word, path), v in zip(files, values, strict=True)]
-    train, *others = (joined(*(part for of, part in rows if of == word)) for word in splits)
+    train, *others = (replace(joined(*(part for of, part in rows if of == word)), name=word) for word in splits)
     return Source(train, tuple(others), names, f"parquet in {root}")
 
 

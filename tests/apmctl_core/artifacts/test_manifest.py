@@ -51,6 +51,13 @@ def test_the_id_is_the_digest_of_kind_config_and_inputs(make: Make) -> None:
     assert made.id != config.digest("set", made.config, made.inputs, 1)
 
 
+def test_what_is_tested_on_may_be_said(make: Make) -> None:
+    made = complete(make("set"))
+    assert "split" not in manifest.loads(manifest.dumps(made), "it").data
+    said = msgspec.structs.replace(made, data={**made.data, "split": "val/ (30 images)"})
+    assert manifest.loads(manifest.dumps(said), "it").data["split"] == "val/ (30 images)"
+
+
 def test_what_is_read_has_plain_values_only(make: Make) -> None:
     made = manifest.loads(
         manifest.dumps(complete(make("set", metrics={"sizes": (1, 2), "by": {10: 0.5, 9: 1.0}}))), "it"
@@ -116,6 +123,8 @@ CHANGES: list[tuple[str, Any, str]] = [
     ("data.classes", ["a", 3], "classes"),
     ("data.classes", ["a\nb"], "classes"),
     ("data.classes", ["\x1b[2J"], "control"),
+    ("data.split", "", "split"),
+    ("data.split", 5, "split"),
     ("data.shape", [1, 4], "shape"),
     ("data.shape", [1, 4, 0], "shape"),
     ("data.shape", [1, 4, True], "shape"),

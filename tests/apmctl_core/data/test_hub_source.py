@@ -103,6 +103,8 @@ def test_without_network_known_sets_fail_in_seconds_with_the_way_out(tmp_path: P
     assert time.monotonic() - start < 20
     assert all(f["error"] == "NetworkError" and "`data_path`" in f["hint"] for f in found)
     assert all("\n" not in f["message"] for f in found)
+    assert "https://huggingface.co/datasets/uoft-cs/cifar10 " in found[0]["hint"]
+    assert "cifar-10-batches-py" in found[0]["hint"]
 
 
 def test_offline_mode_is_respected_and_named(tmp_path: Path) -> None:
@@ -117,6 +119,8 @@ def test_splits_of_known_and_other_sets() -> None:
     assert choose_splits(["train", "valid"], KNOWN["tiny-imagenet"]) == ("train", ["valid"])
     assert choose_splits(["validation", "test", "train"], None) == ("train", ["test", "validation"])
     assert choose_splits(["everything"], None) == ("everything", [])
+    assert choose_splits(["train", "dev", "test"], None, "dev") == ("train", ["dev", "test"])
+    assert choose_splits(["train", "test"], None, "train") == ("train", ["test"])
     with pytest.raises(DataError, match="no training split among: a, b"):
         choose_splits(["a", "b"], None)
 

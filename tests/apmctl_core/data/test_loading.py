@@ -19,9 +19,10 @@ import pytest
 
 from apmctl_core.data import KNOWN, find_cached, find_fingerprint, load, release
 from apmctl_core.data.cache import ArrayWriter
-from apmctl_core.data.labels import assemble, held_out
+from apmctl_core.data.labels import assemble
 from apmctl_core.data.loading import parse
 from apmctl_core.data.source import Rows, Source, in_batches
+from apmctl_core.data.splits import held_out
 from apmctl_core.errors import ConfigError, DataError, StoreError
 from apmctl_core.storage.locks import hold
 from tests.apmctl_core.data.makers import Log, folder, parquet, rows

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apmctl_core.data import load
+from apmctl_core.data import KNOWN, load
 from apmctl_core.errors import DataError
 
 
@@ -24,7 +24,7 @@ def write_cifar10(root: Path) -> dict[str, str]:
     files: dict[str, object] = {
         name: {"data": rng.integers(0, 256, (10, 3072), dtype=np.uint8), "labels": list(range(10))} for name in names
     }
-    files["batches.meta"] = {"label_names": [f"name{i}" for i in range(10)]}
+    files["batches.meta"] = {"label_names": list(KNOWN["cifar10"].classes)}
     sums = {}
     for name, content in files.items():
         data = pickle.dumps(content)
@@ -45,7 +45,7 @@ def test_native_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     )
     where = tmp_path / "c" / "cifar-10-batches-py" if inside else tmp_path / "c"
     data = load("cifar10", tmp_path / "cache", path=where)
-    assert data.shape == (3, 32, 32) and data.classes[9] == "name9"
+    assert data.shape == (3, 32, 32) and data.classes[9] == "truck"
     assert (len(data.train), data.test.labels.tolist()) == (50, list(range(10)))
     first = pickle.loads((tmp_path / "c" / "cifar-10-batches-py" / "data_batch_1").read_bytes())["data"]  # noqa: S301
     assert np.array_equal(data.train.images[:10], first.reshape(10, 3, 32, 32))

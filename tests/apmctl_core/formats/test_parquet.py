@@ -112,9 +112,11 @@ def test_images_may_be_plain_binary(tmp_path: Path, cache: Path) -> None:
 def test_a_test_split_without_labels_is_not_tested_on(tmp_path: Path, cache: Path) -> None:
     parquet(tmp_path / "set" / "train.parquet", rows(20))
     parquet(tmp_path / "set" / "test.parquet", relabel(rows(4), [-1] * 4))
-    log = Log()
-    assert len(load(str(tmp_path / "set"), cache, emit=log).test) == 4
-    assert "the test split has no labels" in log.notes
+    data = load(str(tmp_path / "set"), cache)
+    assert len(data.test) == 4
+    assert data.notes == (
+        "testing on a fixed fifth of the training images (4 of 20): the data has no labelled test split",
+    )
     parquet(tmp_path / "set" / "validation.parquet", rows(6))
     assert len(load(str(tmp_path / "set"), cache).test) == 6
 
@@ -256,18 +258,21 @@ def test_an_empty_table_is_refused(tmp_path: Path, cache: Path) -> None:
 
 
 def test_a_known_set_is_read_with_its_columns_and_test_split(tmp_path: Path, cache: Path) -> None:
-    items = [{"img": r["image"], "fine_label": r["label"], "coarse_label": 0} for r in rows(8)]
+    pictures = [{"bytes": encoded(image(i, size=(32, 32))), "path": None} for i in range(2)]
+    items = [{"img": pictures[i % 2], "fine_label": i, "coarse_label": 0} for i in range(100)]
     parquet(tmp_path / "c" / "cifar100" / "train-0.parquet", items)
     parquet(tmp_path / "c" / "cifar100" / "test-0.parquet", items)
     log = Log()
     data = load("cifar100", cache, path=tmp_path / "c", emit=log)
-    assert data.shape == (3, 32, 32) and "2 classes, 8 training and 8 test images; the full set has 100" in log.notes
+    assert (data.shape, data.notes) == ((3, 32, 32), ())
+    assert "100 classes, 100 training and 100 test images; the full set has 100 classes, 50,000" in log.notes
 
 
 def test_imagenets_test_split_is_its_validation_split(tmp_path: Path, cache: Path) -> None:
-    parquet(tmp_path / "set" / "train-0.parquet", rows(4))
-    parquet(tmp_path / "set" / "test-0.parquet", rows(2))
-    parquet(tmp_path / "set" / "validation-0.parquet", rows(4, start=30))
+    names = label_feature(["n01443537", "n02124075"])
+    parquet(tmp_path / "set" / "train-0.parquet", rows(4), names)
+    parquet(tmp_path / "set" / "test-0.parquet", rows(2), names)
+    parquet(tmp_path / "set" / "validation-0.parquet", rows(4, start=30), names)
     data = load("imagenet-1k", cache, path=tmp_path / "set")
     assert data.shape == (3, 64, 64) and len(data.test) == 4
 

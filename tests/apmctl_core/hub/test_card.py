@@ -52,6 +52,18 @@ def test_the_metadata_of_a_pool(store: Store) -> None:
     assert "--teachers hf:o/n" in text
 
 
+def test_a_pool_says_what_its_accuracy_was_measured_on(store: Store) -> None:
+    pool = put_pool(store)
+    metrics = {"test_accuracy_mean": 0.91, "test_accuracy_std": 0.01}
+    for data, said in (
+        ({}, "test split, last"),
+        ({"split": "val/ (30 images)"}, "test split (`val/ (30 images)`), last"),
+    ):
+        manifest = msgspec.structs.replace(pool.manifest, metrics=metrics, data={**pool.manifest.data, **data})
+        text = card(dataclasses.replace(pool, manifest=manifest), "o/n")
+        assert f"Accuracy on the {said} epoch: 91.0 ± 1.0." in text
+
+
 def test_a_set_says_how_it_was_made_and_how_it_is_loaded(store: Store) -> None:
     import tomllib
 

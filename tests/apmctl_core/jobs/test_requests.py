@@ -102,6 +102,25 @@ def test_a_folder_is_found_from_another_one_and_other_images_in_it_are_refused(
     assert resume(session, run.request).artifact.ref == run.ref
 
 
+def test_test_images_elsewhere_are_found_from_another_folder_and_broken_ones_left_out(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder(tmp_path / "mine", {"a": 6, "b": 6})
+    folder(tmp_path / "other", {"a": 2, "b": 2})
+    (tmp_path / "other/a/000.png").write_bytes(b"no image")
+    monkeypatch.chdir(tmp_path)
+    recipe = from_dict(type(RECIPE), {"data": {"dataset": "./mine", "test_split": "./other"}}, RECIPE)
+    tolerant = replace(session, skip_broken=True)
+    with pytest.raises(Interrupted):
+        train_pool(stopping(tolerant, "teachers"), recipe)
+    monkeypatch.chdir("/")
+    request = unfinished(session).request
+    assert request is not None
+    assert request.skip_broken
+    assert request.recipe["data"]["test_split"] == str(tmp_path / "other")
+    assert resume(tolerant, request).artifact.manifest.data["split"] == "other/ (3 images)"
+
+
 def test_a_request_that_makes_no_sense_is_refused_before_anything_is_made(session: Session) -> None:
     with pytest.raises(Interrupted):
         distill_set(stopping(session, "distill"), RECIPE)
