@@ -23,13 +23,14 @@ from apmctl.commands.removal import gc, remove
 from apmctl.commands.rename import rename
 from apmctl.commands.runs import resume
 from apmctl.commands.show import show
+from apmctl.help import Command, Group
 from apmctl.output import Sink
 from apmctl_core import __version__
-from apmctl_core.errors import ConfigError, Interrupted
+from apmctl_core.errors import Interrupted
 from apmctl_core.machine import interrupts
 
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
-app = typer.Typer(name="apmctl", add_completion=False, pretty_exceptions_enable=False, context_settings=_CONTEXT)
+app = typer.Typer(name="apmctl", cls=Group, pretty_exceptions_enable=False, context_settings=_CONTEXT)
 
 
 @app.callback(invoke_without_command=True)
@@ -41,7 +42,8 @@ def start(
         Sink().text(f"apmctl {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        raise ConfigError("missing command", "`apmctl --help` lists the commands")
+        # As gh and docker do; usage errors are for what is wrong, and nothing is.
+        typer.echo(context.get_help())
 
 
 _PANELS: dict[str, dict[str, Callable[..., None]]] = {
@@ -65,7 +67,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
 }
 for panel, commands in _PANELS.items():
     for name, command in commands.items():
-        app.command(name, rich_help_panel=panel)(command)
+        app.command(name, cls=Command, rich_help_panel=panel)(command)
 
 
 def main() -> None:
