@@ -36,9 +36,25 @@ def parse_size(text: str) -> int | None:
     return int(float(number) * (1024 if binary else 1000) ** ("KMGT".index(unit.upper()) + 1 if unit else 0))
 
 
+def number(value: float) -> str:
+    """A number to four digits, and to three from a thousand on: 0.1235, 120,000, 0.00002."""
+    if not math.isfinite(value):
+        return str(value)
+    magnitude = math.floor(math.log10(abs(value))) if value else 0
+    if -4 <= magnitude < 3:
+        return f"{value:.4g}"
+    rounded = round(value, 2 - magnitude)
+    if magnitude < 3:
+        return f"{rounded:.{2 - magnitude}f}".rstrip("0")
+    return f"{rounded:,.0f}" if magnitude < 15 else f"{value:.3g}"
+
+
 def duration(seconds: float) -> str:
-    """Seconds as 0.4 s, 42 s, 3:05 min or 2:10 h."""
+    """Seconds as 0.4 s, 42 s, 3:05 min, 2:10 h or 97 days."""
     minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 48 * 60:
+        days = seconds / 86_400
+        return f"{days:.1f} days" if days < 9.95 else f"{days:,.0f} days"
     if minutes >= 60:
         return f"{minutes // 60}:{minutes % 60:02d} h"
     return f"{minutes}:{rest:02d} min" if minutes else f"{rest} s" if seconds >= 9.95 else f"{seconds:.1f} s"
@@ -87,7 +103,7 @@ def reading(metric: str, value: Any) -> str:
         return str(value)
     if metric.endswith("bytes"):
         return size(value)
-    return duration(value) if metric == "seconds" else f"{value:.4g}"
+    return duration(value) if metric == "seconds" else number(value)
 
 
 def count(quantity: int, unit: str) -> str:

@@ -52,9 +52,11 @@ def _flags(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", WITH_RARE)
-def test_help_shows_the_common_options_and_help_all_the_rest(installed: Callable[..., Answer], name: str) -> None:
-    wide = {"COLUMNS": "200", "TERMINAL_WIDTH": "200", "NO_COLOR": "1"}
-    short, whole = installed(name, "--help", **wide), installed(name, "--help-all", **wide)
+def test_help_shows_the_common_options_and_help_all_the_rest(
+    cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    short, whole = cli(name, "--help"), cli(name, "--help-all")
     assert (short.code, whole.code) == (0, 0)
     rare = {f"--{parameter.replace('_', '-')}" for parameter, (_, info) in _declared(name).items() if info.hidden}
     assert {"--segment", "--memory-budget", "--compile", "--no-wait"} <= rare

@@ -18,7 +18,7 @@ from rich.console import Console
 from apmctl.blocks import Block, Pairs, Table, as_text
 from apmctl.errors import Failure
 from apmctl.output import Sink, plain, to_json
-from apmctl.text import age, clean, date, duration, size
+from apmctl.text import age, clean, date, duration, number, reading, size
 from apmctl_core.config import ApmConfig
 
 
@@ -184,6 +184,14 @@ def test_sizes_and_durations_are_in_units_that_people_choose() -> None:
         "3:05 min",
         "2:10 h",
     ]
+    assert [duration(h * 3600) for h in (47.5, 48, 100, 2324)] == ["47:30 h", "2.0 days", "4.2 days", "97 days"]
+
+
+def test_numbers_are_written_out_with_separators() -> None:
+    values = (0, 2, 50.0, 0.12345, 0.00002, 119_700, 1e9, -50_000, 1e18, float("nan"))
+    expected = ["0", "2", "50", "0.1235", "0.00002", "120,000", "1,000,000,000", "-50,000", "1e+18", "nan"]
+    assert [number(value) for value in values] == expected
+    assert reading("loss", 1e9) == "1,000,000,000"
 
 
 @pytest.mark.parametrize(
