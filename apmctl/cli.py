@@ -9,12 +9,13 @@ import contextlib
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
 
-from apmctl import errors
+from apmctl import errors, results
 from apmctl.commands.about import doctor, presets
 from apmctl.commands.hub import pull, push
 from apmctl.commands.look import list_, verify
@@ -84,6 +85,7 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; unforeseen errors keep their traceback."""
+    results.BEGAN.set(time.monotonic())
     errors.RUNNING.set(arguments[0] if arguments else "")
     errors.LINE.set(shlex.join(["apmctl", *arguments]))
     try:

@@ -11,34 +11,38 @@ import typer
 from apmctl import fields
 from apmctl.blocks import Block, Pairs, Table
 from apmctl.commands.hub import Location
-from apmctl.errors import FAILED, Failure
+from apmctl.errors import FAILED, Failure, translate
 from apmctl.fields import Settings
 from apmctl.options import DATASET, DRY_RUN, MACHINE, NAME, OUTPUT, OUTPUT_PANEL, POOL, SET, OpenSession
 from apmctl.output import Result, Sink
 from apmctl.progress import Lines
-from apmctl.results import Document, Product, accuracies, flat, readings
+from apmctl.results import Document, Judged, Product, Timed, accuracies, flat, readings
 from apmctl.signature import option, takes
 from apmctl.text import duration, size
 from apmctl_core.config import to_dict
 from apmctl_core.errors import ConfigError
+from apmctl_core.evaluation.verdict import unmoved
 
 if TYPE_CHECKING:
-    from apmctl_core.artifacts.kinds.reports import ReportRow
     from apmctl_core.jobs import Outcome, Plan, PlanStep
 
 
-class Made(Document):
-    """An artifact and what it took; seconds and bytes count this command only."""
-
+class _OfMade(Document):
     command: str
     artifact: Product
     metrics: Mapping[str, Any]
-    elapsed_s: float
-    peak_memory_bytes: int
+
+
+class Made(Timed, _OfMade):
+    """An artifact and what it took; seconds and bytes count this command only. `verdict`: what is wrong with a set."""
+
+    verdict: str | None = None
 
     @classmethod
     def by(cls, command: str, outcome: Outcome, **more: Any) -> Self:
         """What `command` made; `more` are the fields that a subclass adds."""
+        problem = unmoved(outcome.metrics)
+        more["verdict"] = problem and translate(problem, command)
         return cls.of(outcome, command=command, artifact=Product.of(outcome.artifact, reused=outcome.reused), **more)
 
     def brief(self) -> str:
@@ -49,18 +53,20 @@ class Made(Document):
         paths = [("path", self.artifact.path)] + ([("preview", preview)] if preview.is_file() else [])
         yield self.artifact.headline
         yield Pairs([*paths, *readings(self.metrics)])
-        yield _cost(self)
+        if self.verdict and self.artifact.reused:  # who makes a set is warned by the engine
+            yield self.verdict
+        yield self.cost()
 
 
 class Released(Made):
     """A set that was made, evaluated and pushed."""
 
-    results: Sequence[ReportRow]
+    results: Sequence[Judged]
     hub: Location
 
     def blocks(self) -> Iterator[Block]:
         yield from super().blocks()
-        yield from accuracies(self.results)
+        yield from accuracies([judged.row for judged in self.results])
         yield self.hub.pairs()
 
 
@@ -70,32 +76,28 @@ class EvaluationReport(Product):
     set: str | None
 
 
-class Evaluated(Document):
-    """Accuracies: a row for each network and kind of labels."""
-
+class _OfEvaluated(Document):
     command: str = "eval"
     artifact: EvaluationReport
-    results: Sequence[ReportRow]
-    elapsed_s: float
-    peak_memory_bytes: int
+    results: Sequence[Judged]
+
+
+class Evaluated(Timed, _OfEvaluated):
+    """Accuracies: a row for each network and kind of labels."""
 
     @classmethod
     def by(cls, outcome: Outcome) -> Self:
         """The result of an evaluation."""
         report = EvaluationReport.of(outcome.artifact, reused=outcome.reused, set=outcome.metrics["set"])
-        return cls.of(outcome, artifact=report, results=outcome.metrics["results"])
+        return cls.of(outcome, artifact=report, results=list(map(Judged, outcome.metrics["results"])))
 
     def brief(self) -> str:
-        return "\n".join(f"{row.accuracy_mean:.4f}" for row in self.results)
+        return "\n".join(f"{judged.row.accuracy_mean:.4f}" for judged in self.results)
 
     def blocks(self) -> Iterator[Block]:
         yield self.artifact.headline
-        yield from accuracies(self.results)
-        yield _cost(self)
-
-
-def _cost(result: Made | Evaluated) -> str:
-    return f"{duration(result.elapsed_s)}, peak memory {size(result.peak_memory_bytes)}"
+        yield from accuracies([judged.row for judged in self.results])
+        yield self.cost()
 
 
 class Planned(Document):
@@ -181,7 +183,9 @@ def distill(
             result = Planned.by(jobs.plan(session, recipe, "distill", pool=teachers, name=name), origin)
         elif push is not None:
             outcome, report, pushed = jobs.release(session, recipe, push, pool=teachers, name=name)
-            result = Released.by("distill", outcome, results=report.metrics["results"], hub=Location.by(pushed))
+            result = Released.by(
+                "distill", outcome, results=list(map(Judged, report.metrics["results"])), hub=Location.by(pushed)
+            )
         else:
             result = Made.by("distill", jobs.distill_set(session, recipe, pool=teachers, name=name))
     out.result(result)
@@ -221,7 +225,7 @@ def evaluate(
         outcome = jobs.evaluate_set(session, ref, changes)
     result = Evaluated.by(outcome)
     out.result(result)
-    if min_accuracy is not None and (first := result.results[0]).accuracy_mean < min_accuracy:
+    if min_accuracy is not None and (first := result.results[0].row).accuracy_mean < min_accuracy:
         # The result stands on stdout; stderr and the exit code say that it is too low.
         accuracy = f"accuracy {first.accuracy_mean:.4f} ({first.arch}, {first.labels} labels)"
         message = f"{accuracy} is below --min-accuracy {min_accuracy:g}"

@@ -10,12 +10,14 @@ from apmctl_core.jobs.job import Outcome, run
 from apmctl_core.jobs.plan import Plan, PlanStep, plan
 from apmctl_core.jobs.resume import resume
 from apmctl_core.jobs.session import Session
+from apmctl_core.jobs.work import StageTime
 
 __all__ = [
     "Outcome",
     "Plan",
     "PlanStep",
     "Session",
+    "StageTime",
     "distill_set",
     "evaluate_set",
     "plan",

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
+from apmctl_core.artifacts import Artifact
 from apmctl_core.config import Recipe, TrainConfig
 from apmctl_core.jobs.commands import pool_job, set_job
-from apmctl_core.jobs.job import Job, Located, pending
+from apmctl_core.jobs.job import Job, Located, pending, pools_at_hand
 from apmctl_core.jobs.session import Session
 from apmctl_core.machine.runtime import Runtime
 from apmctl_core.models import build
@@ -81,19 +82,14 @@ def plan(session: Session, recipe: Recipe, command: str, *, pool: str | None = N
         disk_bytes=sum(cost.disk_bytes for cost in costs.values()),
         segment=runtimes[job].segment.longest if todo else 0,
         test_split=(dataset.split if dataset else None) or None,
-        steps=tuple(_reused(session, job)) + tuple(_step(each, runtimes[each]) for each in todo) if todo else (),
+        steps=tuple(map(_reused, pools_at_hand(session, job))) + tuple(_step(each, runtimes[each]) for each in todo)
+        if todo
+        else (),
     )
 
 
-def _reused(session: Session, job: Job) -> list[PlanStep]:
-    """The steps that are done: artifacts that the job reads."""
-    steps = []
-    for source in job.reads.values():
-        existing = source if isinstance(source, Located) else source.existing(session)
-        if existing is not None:
-            stage = "teachers" if source.kind == "pool" else source.kind
-            steps.append(PlanStep(stage, f"reuse {source.kind} {existing.ref}", 0.0))
-    return steps
+def _reused(pool: Artifact | Located) -> PlanStep:
+    return PlanStep("teachers", f"reuse pool {pool.ref}", 0.0)
 
 
 def _step(job: Job, runtime: Runtime) -> PlanStep:

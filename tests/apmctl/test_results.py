@@ -11,7 +11,7 @@ from apmctl.blocks import as_text
 from apmctl.commands.hub import Location, Pulled, Pushed
 from apmctl.commands.make import Made, Planned, Released
 from apmctl.output import to_json
-from apmctl.results import Identity, Product
+from apmctl.results import Identity, Judged, Product
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.hub.pull import Pulled as Fetched
 from apmctl_core.hub.push import Pushed as Publication
@@ -63,10 +63,10 @@ def test_push_of_what_the_repository_has() -> None:
 
 def test_distill_with_push() -> None:
     hub = Location.by(PUBLICATION)
-    result = Released.by("distill", OUTCOME, results=[ROW], hub=hub)
+    result = Released.by("distill", OUTCOME, results=[Judged(ROW)], hub=hub)
     document = json.loads(to_json(result))
-    made = json.loads(to_json(Made.by("distill", OUTCOME)))
-    assert list(document.items()) == list({**made, "results": [ROW.document()], "hub": LOCATION}.items())
+    made = json.loads(to_json(Made.by("distill", OUTCOME))) | {"total_s": document["total_s"]}
+    assert list(document.items()) == list({**made, "results": [Judged(ROW).document()], "hub": LOCATION}.items())
     assert result.brief() == ARTIFACT.ref
     text = as_text(result.blocks())
     for part in (f"set {ARTIFACT.ref} (reused)", "84.1 ± 1.2", "https://hub/o/n"):
