@@ -85,6 +85,32 @@ def age(created: Any, now: float | None = None) -> str:
     return f"{int(seconds // (365 * 86_400))} years ago"
 
 
+_UNITS = ((86_400, "days", 2.0), (3600, "h", 1.5), (60, "min", 1.5), (1, "s", 0.0))  # and from how many on
+
+
+def _in_unit(seconds: float, down: bool | None = None) -> tuple[str, str]:
+    """An estimate in the unit that a person would choose, to two digits, rounded down or up or to the nearest."""
+    length, unit, _ = next(each for each in _UNITS if seconds >= each[0] * each[2])
+    value = seconds / length
+    digits = 1 if value < 9.5 and length > 1 else 0 if value < 100 else 1 - math.floor(math.log10(value))
+    scaled = value * 10.0**digits
+    whole = round(scaled) if down is None else math.floor(scaled + 1e-9) if down else math.ceil(scaled - 1e-9)
+    return f"{whole / 10.0**digits:,.1f}".removesuffix(".0"), unit
+
+
+def about(seconds: float) -> str:
+    """An estimated time: about 25 min, about 97 days."""
+    return "about " + " ".join(_in_unit(seconds))
+
+
+def span(low: float, high: float) -> str:
+    """A range of estimated times, rounded outwards: 12 to 25 min, 45 s to 2 min, 70 to 140 days."""
+    (first, unit), (last, other) = _in_unit(low, True), _in_unit(high, False)
+    if (first, unit) == (last, other):
+        return f"about {first} {unit}"
+    return f"{first} to {last} {unit}" if unit == other else f"{first} {unit} to {last} {other}"
+
+
 def plural(unit: str) -> str:
     """The plural of a unit given in the singular or the plural."""
     return f"{unit.removesuffix('s')}s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,13 +19,13 @@ from apmctl.output import Result, Sink
 from apmctl.progress import Lines
 from apmctl.results import Document, Judged, Product, Timed, accuracies, flat, readings
 from apmctl.signature import option, takes
-from apmctl.text import duration, size
+from apmctl.text import about, size, span
 from apmctl_core.config import to_dict
 from apmctl_core.errors import ConfigError
 from apmctl_core.evaluation.verdict import unmoved
 
 if TYPE_CHECKING:
-    from apmctl_core.jobs import Outcome, Plan, PlanStep
+    from apmctl_core.jobs import Advice, Outcome, Plan, PlanStep
 
 
 class _OfMade(Document):
@@ -115,11 +116,17 @@ class Planned(Document):
     disk_bytes: int
     segment: int
     test_split: str | None = None
+    seconds_low: float = 0.0
+    seconds_high: float = 0.0
+    busy: bool = False
+    other_cores: float = 0.0
+    advice: Sequence[Advice] = ()
 
     @classmethod
     def by(cls, plan: Plan, origin: str) -> Self:
         """A plan for a recipe that began as `origin`."""
-        return cls.of(plan, settings_from=origin, recipe=to_dict(plan.recipe))
+        advice = [replace(each, what=translate(each.what, plan.command)) for each in plan.advice]
+        return cls.of(plan, settings_from=origin, recipe=to_dict(plan.recipe), advice=advice)
 
     def brief(self) -> str:
         return self.id or ""
@@ -133,12 +140,15 @@ class Planned(Document):
         if self.exists:
             yield "exists; would be reused"
             return
-        times = [f"about {duration(step.seconds)}" if step.seconds else "-" for step in self.steps]
+        times = [span(step.seconds_low, step.seconds_high) if step.seconds else "-" for step in self.steps]
         rows = [(step.name, step.detail, time) for step, time in zip(self.steps, times, strict=True)]
         yield Table(("step", "what", "time"), rows, wrap=("what",))
         memory, disk = size(self.memory_bytes), size(self.disk_bytes)
-        needs = f"about {duration(self.seconds)} and {memory} of memory on this machine, {disk} of disk"
+        needs = f"{span(self.seconds_low, self.seconds_high)} and {memory} of memory on this machine, {disk} of disk"
         yield f"{needs}, at most {self.segment} images per pass"
+        if self.busy:
+            yield f"this machine is busy (others use {self.other_cores:.1f} cores), which makes the estimate vague"
+        yield from (f"instead, {a.what}: {about(a.seconds)}" for a in self.advice)
 
 
 @takes(DATASET, fields.settings(fields.TEACHERS), MACHINE, OUTPUT, NAME, DRY_RUN)

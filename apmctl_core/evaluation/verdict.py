@@ -42,7 +42,7 @@ def verdict(row: ReportRow) -> Verdict:
         return Verdict(name="unknown", sentence=text)
     middle, reach = fmean(own) - fmean(random), _reach(own, random)
     low, high = middle - reach, middle + reach
-    span = f"{100 * low:+.1f} to {100 * high:+.1f} points with 95%"
+    span = f"difference {100 * low:+.1f} to {100 * high:+.1f} points, 95% interval"
     if low > 0:
         return Verdict(name="above", low=low, high=high)
     if high < 0:

@@ -231,7 +231,9 @@ def test_a_row_that_is_not_clearly_better_than_random_says_so(cli: Cli, measured
     measured.metrics["results"] = [ROW, clear, replace(clear, accuracies=(0.31, 0.312))]
     lines = cli("eval", "a-set").out.splitlines()
     noise, below = [line for line in lines if " labels: " in line]
-    assert noise.startswith("convnet3, soft labels: within noise of random real images (-15.7 to +44.0 points")
+    assert noise.startswith(
+        "convnet3, soft labels: within noise of random real images (difference -15.7 to +44.0 points"
+    )
     assert noise.endswith("more networks (--repeats) tell more")
     assert below.startswith("convnet3, hard labels: worse than random real images (")
     assert lines.index(noise) < next(i for i, line in enumerate(lines) if line.startswith("protocol: "))
@@ -310,7 +312,14 @@ def test_a_dry_run_shows_the_plan_and_does_nothing(cli: Cli, engine: Engine, mon
         session: Session, recipe: Recipe, command: str, *, pool: str | None = None, name: str | None = None
     ) -> jobs.Plan:
         assert (session.store.root.exists(), pool) == (False, "a-pool")
-        steps = (jobs.PlanStep("teachers", "train 4", 60.0), jobs.PlanStep("distill", "10 images", 30.0))
+        steps = (
+            jobs.PlanStep("teachers", "train 4", 60.0, 45.0, 100.0),
+            jobs.PlanStep("distill", "10 images", 30.0, 20.0, 50.0),
+        )
+        advice = (
+            jobs.Advice("gpu", "on a GPU (assumed)", 7.0),
+            jobs.Advice("settings", "`distill.rounds 240`, `model.width 32`", 97 * 86_400.0),
+        )
         return jobs.Plan(
             command=command,
             id=None,
@@ -321,6 +330,9 @@ def test_a_dry_run_shows_the_plan_and_does_nothing(cli: Cli, engine: Engine, mon
             disk_bytes=10**8,
             segment=100,
             test_split="val/ (30 images)",
+            busy=True,
+            other_cores=1.3,
+            advice=advice,
         )
 
     monkeypatch.setattr(jobs, "plan", plan)
@@ -328,17 +340,30 @@ def test_a_dry_run_shows_the_plan_and_does_nothing(cli: Cli, engine: Engine, mon
     document = cli(*arguments, "--json").document
     assert list(document) == [
         *("command", "dry_run", "id", "exists", "settings_from", "recipe", "steps", "seconds", "memory_bytes"),
-        *("disk_bytes", "segment", "test_split"),
+        *("disk_bytes", "segment", "test_split", "seconds_low", "seconds_high", "busy", "other_cores", "advice"),
     ]
     assert (document["command"], document["dry_run"], document["id"]) == ("distill", True, None)
-    assert document["steps"][0] == {"name": "teachers", "detail": "train 4", "seconds": 60.0}
+    assert document["steps"][0] == {
+        **{"name": "teachers", "detail": "train 4"},
+        **{"seconds": 60.0, "seconds_low": 45.0, "seconds_high": 100.0},
+    }
     assert (document["seconds"], document["memory_bytes"]) == (90.0, 10**9)
     assert document["test_split"] == "val/ (30 images)"
+    assert (document["seconds_low"], document["seconds_high"]) == (65.0, 150.0)
+    assert (document["busy"], document["other_cores"]) == (True, 1.3)
+    assert document["advice"][1] == {
+        **{"kind": "settings", "what": "--rounds 240, --width 32", "seconds": 97 * 86_400.0}
+    }
     assert document["recipe"]["distill"]["student"]["lr"] == 0.04
     assert [step["name"] for step in document["steps"]] == ["teachers", "distill"]
     text = cli(*arguments).out
     assert "test split: val/ (30 images)" in text.splitlines()
-    for part in ("distill.student.lr", "0.04", "train 4", "about 1:00 min", "about 1:30 min and 1.0 GB"):
+    for part in ("distill.student.lr", "0.04", "train 4", "45 s to 1.7 min", "65 s to 2.5 min and 1.0 GB"):
         assert part in text
+    assert text.splitlines()[-3:] == [
+        "this machine is busy (others use 1.3 cores), which makes the estimate vague",
+        "instead, on a GPU (assumed): about 7 s",
+        "instead, --rounds 240, --width 32: about 97 days",
+    ]
     assert cli(*arguments, "--quiet").out == ""
     assert engine.calls == []

@@ -47,7 +47,7 @@ def test_the_interval_is_that_of_welch():
 
 def test_the_sentence_gives_the_interval_in_points():
     said = verdict(row((0.60, 0.62), (0.70, 0.72)))
-    assert said.sentence.startswith("worse than random real images (-16.1 to -3.9 points")
+    assert said.sentence.startswith("worse than random real images (difference -16.1 to -3.9 points")
     assert "`evaluate.repeats`" in verdict(row((0.7, 0.6), (0.7, 0.62))).sentence
     assert "`evaluate.repeats`" in verdict(row((0.7,), (0.7,))).sentence
 
