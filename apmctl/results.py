@@ -17,7 +17,6 @@ from apmctl.blocks import Block, Table
 from apmctl.errors import translate
 from apmctl.text import duration, label, reading, size
 from apmctl_core import config
-from apmctl_core.evaluation.verdict import verdict
 
 if TYPE_CHECKING:
     from apmctl_core.artifacts.kinds.reports import ReportRow
@@ -97,6 +96,8 @@ class Judged:
 
     def document(self) -> dict[str, Any]:
         """The row's document, its verdict, and the interval of the difference."""
+        from apmctl_core.evaluation.verdict import verdict
+
         said = verdict(self.row)
         return {
             **self.row.document(),
@@ -132,6 +133,8 @@ def accuracies(rows: Sequence[ReportRow]) -> list[Block]:
 
 def _verdicts(rows: Sequence[ReportRow]) -> list[str]:
     """A sentence for each row that is not clearly better than random real images."""
+    from apmctl_core.evaluation.verdict import verdict
+
     judged = [(row, verdict(row).sentence) for row in rows]
     return [f"{row.arch}, {row.labels} labels: {translate(text, 'eval')}" for row, text in judged if text]
 

@@ -22,7 +22,6 @@ from apmctl.signature import option, takes
 from apmctl.text import about, size, span
 from apmctl_core.config import to_dict
 from apmctl_core.errors import ConfigError
-from apmctl_core.evaluation.verdict import unmoved
 
 if TYPE_CHECKING:
     from apmctl_core.jobs import Advice, Outcome, Plan, PlanStep
@@ -42,6 +41,8 @@ class Made(Timed, _OfMade):
     @classmethod
     def by(cls, command: str, outcome: Outcome, **more: Any) -> Self:
         """What `command` made; `more` are the fields that a subclass adds."""
+        from apmctl_core.evaluation.verdict import unmoved
+
         problem = unmoved(outcome.metrics)
         more["verdict"] = problem and translate(problem, command)
         return cls.of(outcome, command=command, artifact=Product.of(outcome.artifact, reused=outcome.reused), **more)
