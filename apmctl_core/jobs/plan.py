@@ -18,7 +18,7 @@ from apmctl_core.models.size import ALL_GRADIENTS
 
 _COMPILE_SECONDS = 25.0
 _WHITENING = 1.25  # whitening real images costs a teacher about a quarter more, measured at width 32
-_SPREAD = 1.4  # how far the time measured was from the estimate, either way (docs/log.md)
+_SPREAD = 1.6  # how far measured times were from the estimate at most, either way
 
 
 @dataclass(frozen=True)
@@ -80,15 +80,14 @@ def plan(session: Session, recipe: Recipe, command: str, *, pool: str | None = N
     memory_bytes = max((runtimes[each].peak_bytes(cost) for each, cost in costs.items()), default=0)
     neighbours = Neighbours()
     times = [_seconds(session, each) for each in todo]
+    likely = sum(quiet for quiet, _ in times)
     others = neighbours.cores() if todo else 0.0
     slow = neighbours.slowdown(session.runtime.device) if todo else 1.0
-    steps = [
-        PlanStep(e.stage, e.describe(), s, s / _SPREAD, s * _SPREAD * slow) for e, s in zip(todo, times, strict=True)
-    ]
+    steps = [_step(each, *seconds, slow) for each, seconds in zip(todo, times, strict=True)]
     reused = [_reused(each) for each in pools_at_hand(session, job)] if todo else []
 
     def ask(other: Recipe) -> float:
-        return sum(_seconds(session, each) for each in pending(session, _job(session, other, command, dataset)))
+        return sum(_seconds(session, each)[0] for each in pending(session, _job(session, other, command, dataset)))
 
     flops = sum(cost.flops for cost in costs.values())
     return Plan(
@@ -103,7 +102,7 @@ def plan(session: Session, recipe: Recipe, command: str, *, pool: str | None = N
         steps=(*reused, *steps),
         busy=slow > 1,
         other_cores=round(others, 2),
-        advice=tuple(advise(job.recipe, command, flops, sum(times), session.runtime.device, ask)),
+        advice=tuple(advise(job.recipe, command, flops, likely, session.runtime.device, ask)),
     )
 
 
@@ -124,11 +123,21 @@ def _reused(pool: Artifact | Located) -> PlanStep:
     return PlanStep("teachers", f"reuse pool {pool.ref}", 0.0, 0.0, 0.0)
 
 
-def _seconds(session: Session, job: Job) -> float:
-    """The time that a job would take: its operations by the rate of a short trial, with the threads that it gets."""
+def _step(job: Job, quiet: float, now: float, slow: float) -> PlanStep:
+    """A job with the range of its time: from that on a quiet machine to that of a machine which stays as busy."""
+    longest = max(now, quiet * slow) if slow > 1 else quiet
+    return PlanStep(job.stage, job.describe(), quiet, quiet / _SPREAD, longest * _SPREAD)
+
+
+def _seconds(session: Session, job: Job) -> tuple[float, float]:
+    """The time that a job would take, on a quiet machine and as busy as it is now.
+
+    Its operations by the speed of a short trial, with the threads that it gets.
+    """
     cost = job.cost()
     runtime: Runtime = session.runtime.for_cost(cost)
     whitened = job.kind == "pool" and job.recipe.data.preprocessing == "zca"
     batch = max(1, round(cost.step_flops / ALL_GRADIENTS / max(1.0, job.size.multiply_adds)))
-    seconds = cost.flops / trial.rate(job, batch, runtime) * (_WHITENING if whitened else 1.0)
-    return seconds + (_COMPILE_SECONDS if runtime.compile else 0.0)
+    speed, extra = trial.speed(job, batch, runtime), _COMPILE_SECONDS if runtime.compile else 0.0
+    work = cost.flops * (_WHITENING if whitened else 1.0)
+    return work / speed.quiet + extra, work / speed.now + extra
