@@ -148,7 +148,7 @@ class Planned(Document):
         needs = f"{span(self.seconds_low, self.seconds_high)} and {memory} of memory on this machine, {disk} of disk"
         yield f"{needs}, at most {self.segment} images per pass"
         if self.busy:
-            yield f"this machine is busy (others use {self.other_cores:.1f} cores), which makes the estimate vague"
+            yield f"others use {self.other_cores:.1f} cores: the longer time is for a machine that stays so busy"
         yield from (f"instead, {a.what}: {about(a.seconds)}" for a in self.advice)
 
 

@@ -361,7 +361,7 @@ def test_a_dry_run_shows_the_plan_and_does_nothing(cli: Cli, engine: Engine, mon
     for part in ("distill.student.lr", "0.04", "train 4", "45 s to 1.7 min", "65 s to 2.5 min and 1.0 GB"):
         assert part in text
     assert text.splitlines()[-3:] == [
-        "this machine is busy (others use 1.3 cores), which makes the estimate vague",
+        "others use 1.3 cores: the longer time is for a machine that stays so busy",
         "instead, on a GPU (assumed): about 7 s",
         "instead, --rounds 240, --width 32: about 97 days",
     ]

@@ -172,6 +172,9 @@ def test_what_saves_too_little_is_not_advised():
         assert [each.kind for each in found] == kinds
     assert advise(recipe, "distill", 1e18, 1e6, torch.device("cuda"), lambda other: 4e5) != []
     assert advise(recipe, "distill", 1e18, 10_799, CPU, pytest.fail) == []
+    asked: list[Any] = []
+    advise(PRESETS["imagenet-1k-ipc10"], "distill", 1e18, 1e6, CPU, lambda other: asked.append(other) or 1.0)
+    assert [other.model.width for other in asked] == [32]  # no preset of the data is smaller
 
 
 class Clock:
