@@ -137,7 +137,7 @@ def _help(f: Field, origin: str) -> str:
         return f.help
     default = f.default
     if f.many:
-        default = ", ".join(default)
+        default = ", ".join(default) or "none"
     elif f.type is bool:
         default = "on" if default else "off"
     return f"{f.help} [{origin} or {default}]"

@@ -79,13 +79,13 @@ class Timed(Document):
     stages: Sequence[StageTime] = ()
     total_s: float = dataclasses.field(default_factory=lambda: round(time.monotonic() - BEGAN.get(_LOADED), 3))
 
-    def cost(self) -> str:
-        """The whole time, that of each stage, and the memory."""
+    def cost(self) -> list[str]:
+        """The whole time and that of each stage; the memory."""
         own = [f"{s.name} {'reused' if s.reused else duration(s.seconds)}" for s in self.stages]
         other = self.total_s - sum(stage.seconds for stage in self.stages)
         parts = [*own, f"other {duration(other)}"] if any(not s.reused for s in self.stages) else []
         times = f" ({', '.join(parts)})" if parts else ""
-        return f"{duration(self.total_s)}{times}, peak memory {size(self.peak_memory_bytes)}"
+        return [f"{duration(self.total_s)}{times}", f"peak memory {size(self.peak_memory_bytes)}"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Made(Timed, _OfMade):
         yield Pairs([*paths, *readings(self.metrics)])
         if self.verdict and self.artifact.reused:  # who makes a set is warned by the engine
             yield self.verdict
-        yield self.cost()
+        yield from self.cost()
 
 
 class Released(Made):
@@ -99,7 +99,7 @@ class Evaluated(Timed, _OfEvaluated):
     def blocks(self) -> Iterator[Block]:
         yield self.artifact.headline
         yield from accuracies([judged.row for judged in self.results])
-        yield self.cost()
+        yield from self.cost()
 
 
 class Planned(Document):
@@ -145,8 +145,8 @@ class Planned(Document):
         rows = [(step.name, step.detail, time) for step, time in zip(self.steps, times, strict=True)]
         yield Table(("step", "what", "time"), rows, wrap=("what",))
         memory, disk = size(self.memory_bytes), size(self.disk_bytes)
-        needs = f"{span(self.seconds_low, self.seconds_high)} and {memory} of memory on this machine, {disk} of disk"
-        yield f"{needs}, at most {self.segment} images per pass"
+        yield f"{span(self.seconds_low, self.seconds_high)} and {memory} of memory on this machine"
+        yield f"{disk} of disk, at most {self.segment} images per pass"
         if self.busy:
             yield f"others use {self.other_cores:.1f} cores: the longer time is for a machine that stays so busy"
         yield from (f"instead, {a.what}: {about(a.seconds)}" for a in self.advice)
