@@ -62,7 +62,7 @@ def offered(root: Path) -> Callable[..., list[str]]:
         ("distill --preset cifar10-l", ["cifar10-laptop-ipc10"]),
         ("distill --device ", ["auto", "cpu", "cuda", "mps"]),
         ("teachers --preprocessing z", ["zca"]),
-        ("list --kind ", ["pool", "set", "report"]),
+        ("list --kind p", ["pool"]),
         ("show --store /nowhere d", []),
     ],
 )
