@@ -9,12 +9,13 @@ import contextlib
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
 
-from apmctl import errors
+from apmctl import errors, results
 from apmctl.commands.about import doctor, presets
 from apmctl.commands.hub import pull, push
 from apmctl.commands.look import list_, verify
@@ -23,13 +24,14 @@ from apmctl.commands.removal import gc, remove
 from apmctl.commands.rename import rename
 from apmctl.commands.runs import resume
 from apmctl.commands.show import show
+from apmctl.help import Command, Group
 from apmctl.output import Sink
 from apmctl_core import __version__
-from apmctl_core.errors import ConfigError, Interrupted
+from apmctl_core.errors import Interrupted
 from apmctl_core.machine import interrupts
 
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
-app = typer.Typer(name="apmctl", add_completion=False, pretty_exceptions_enable=False, context_settings=_CONTEXT)
+app = typer.Typer(name="apmctl", cls=Group, pretty_exceptions_enable=False, context_settings=_CONTEXT)
 
 
 @app.callback(invoke_without_command=True)
@@ -41,7 +43,8 @@ def start(
         Sink().text(f"apmctl {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        raise ConfigError("missing command", "`apmctl --help` lists the commands")
+        # As gh and docker do; usage errors are for what is wrong, and nothing is.
+        typer.echo(context.get_help())
 
 
 _PANELS: dict[str, dict[str, Callable[..., None]]] = {
@@ -65,7 +68,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
 }
 for panel, commands in _PANELS.items():
     for name, command in commands.items():
-        app.command(name, rich_help_panel=panel)(command)
+        app.command(name, cls=Command, rich_help_panel=panel)(command)
 
 
 def main() -> None:
@@ -82,6 +85,7 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; unforeseen errors keep their traceback."""
+    results.BEGAN.set(time.monotonic())
     errors.RUNNING.set(arguments[0] if arguments else "")
     errors.LINE.set(shlex.join(["apmctl", *arguments]))
     try:

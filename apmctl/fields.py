@@ -33,21 +33,25 @@ class Settings:
 
 
 _PRESET_HELP = "Named settings to start from; `apmctl presets` lists them."
-_PRESET = option(SOURCE_PANEL, "--preset", str | None, _PRESET_HELP, metavar="NAME")
+_PRESET = option(SOURCE_PANEL, "--preset", str | None, _PRESET_HELP, metavar="PRESET")
 _CONFIG_HELP = "TOML file over the preset; flags override both."
 _CONFIG = option(SOURCE_PANEL, "--config", Path | None, _CONFIG_HELP, metavar="FILE")
-_DEPTH = option("Network", "--depth", int | None, "Short for --arch convnetN.", metavar="N")
+_DEPTH = option("Network", "--depth", int | None, "Short for --arch convnetN.", rare=True, metavar="N")
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the recipe as options: its path in the recipe (empty: top level), its class, where its help stands."""
+    """A table of the recipe as options: its path in the recipe (empty: top level), its class, where its help stands.
+
+    `common` are the fields that help shows (None: all); the others stand in `--help-all` alone.
+    """
 
     path: str
     config: type[Config]
     panel: str
     prefix: str = ""
     only: tuple[str, ...] = ()
+    common: tuple[str, ...] | None = None
     nested: bool = True  # whether the values given stand in a table of their own
 
     def fields(self) -> list[Field]:
@@ -61,21 +65,24 @@ class Table:
 
 _DATA = Table("data", configs.DataConfig, "Data")
 _MODEL = Table("model", configs.ModelConfig, "Network")
-_GENERAL = Table("", Recipe, "General")
+_GENERAL = Table("", Recipe, "General", common=("seed",))
 
 # Teachers have a seed of their own.
-_PRECISION = Table("", Recipe, "General", only=("precision",))
-TEACHERS = (_DATA, _MODEL, Table("teachers", configs.TeacherConfig, "Teachers"), _PRECISION)
+_PRECISION = Table("", Recipe, "General", only=("precision",), common=())
+_OF_DISTILL, _OF_TEACHERS = ("ipc", "rounds", "image_lr", "alpha"), ("count", "epochs", "lr", "seed")
+_OF_EVALUATE = ("protocol", "arch", "labels", "baseline", "repeats", "epochs")
+_IF_TRAINED, _TRAINED = "Teachers, if a pool must be trained", ("count", "epochs", "seed")
+TEACHERS = (_DATA, _MODEL, Table("teachers", configs.TeacherConfig, "Teachers", common=_OF_TEACHERS), _PRECISION)
 DISTILL = (
-    *(Table("distill", config, "Distillation") for config in configs.METHODS.values()),
-    Table("distill.student", configs.TrainConfig, "Students", prefix="student_"),
+    *(Table("distill", config, "Distillation", common=_OF_DISTILL) for config in configs.METHODS.values()),
+    Table("distill.student", configs.TrainConfig, "Students", prefix="student_", common=("epochs",)),
     _DATA,
     _MODEL,
-    Table("teachers", configs.TeacherConfig, "Teachers, if a pool must be trained", prefix="teacher_"),
+    Table("teachers", configs.TeacherConfig, _IF_TRAINED, prefix="teacher_", common=_TRAINED),
     _GENERAL,
 )
 EVALUATE = (
-    Table("evaluate", configs.EvalConfig, "Evaluation", nested=False),
+    Table("evaluate", configs.EvalConfig, "Evaluation", nested=False, common=_OF_EVALUATE),
     Table("model", configs.ModelConfig, "Evaluation", only=("width",), nested=False),
     _GENERAL,
 )
@@ -116,11 +123,12 @@ def _options(tables: tuple[Table, ...], origin: str) -> _Options:
 
 def _option(table: Table, f: Field, origin: str) -> Group:
     flag, help = table.flag(f), _help(f, origin)
+    rare = table.common is not None and f.name not in table.common
     if f.type is bool:
-        return option(table.panel, f"{flag}/--no-{flag.removeprefix('--')}", bool | None, help)
+        return option(table.panel, f"{flag}/--no-{flag.removeprefix('--')}", bool | None, help, rare=rare)
     kind = list[f.type] | None if f.many else f.type | None  # type: ignore[name-defined]
     metavar = f.metavar or "|".join(f.choices) or {int: "N", float: "X", str: "NAME"}[f.type]
-    return option(table.panel, flag, kind, help, metavar=metavar)
+    return option(table.panel, flag, kind, help, rare=rare, metavar=metavar)
 
 
 def _help(f: Field, origin: str) -> str:
@@ -129,7 +137,7 @@ def _help(f: Field, origin: str) -> str:
         return f.help
     default = f.default
     if f.many:
-        default = ", ".join(default)
+        default = ", ".join(default) or "none"
     elif f.type is bool:
         default = "on" if default else "off"
     return f"{f.help} [{origin} or {default}]"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apmctl import progress
+from apmctl.completion import store_of
 from apmctl.errors import LINE
 from apmctl.output import Sink
 from apmctl.signature import SOURCE_PANEL, Values, argument, option, together
@@ -51,11 +52,7 @@ def open_session(values: Values, out: Sink) -> Iterator[Session]:
 
 
 def _store(values: Values) -> Store:
-    """The store of `--store`, else that of this user."""
-    from apmctl_core.artifacts.store import Store
-    from apmctl_core.storage.files import user_store
-
-    return Store(values["store"].expanduser() if values["store"] else user_store())
+    return store_of(values["store"])
 
 
 def _segment(text: str) -> int | None:
@@ -96,13 +93,14 @@ _DATA_HELP = "Folder of the data set: parquet as on the Hub, or torchvision's fi
 _STORE_HELP = "Where artifacts are kept [default: $APMCTL_HOME, else the user's data folder]."
 _SEGMENT_HELP = "Maximum images per pass (0 = no limit). Bounds memory; affects only rounding [default: what fits]."
 _BUDGET_HELP = "Maximum memory to use, e.g. 4GB; shortens segments if needed [default: free memory]."
+_NO_WAIT_HELP = "Exit immediately if another process is building this artifact."
 _STORE = _run("--store", Path | None, _STORE_HELP, metavar="DIR", envvar="APMCTL_HOME", show_envvar=False)
 _COMPUTE = (
     _run("--device", str, "Device to compute on [default: auto].", "auto", metavar="auto|cpu|cuda|mps"),
-    _run("--compile/--no-compile", bool | None, "Use torch.compile [default: where it pays off]."),
-    _run("--segment", str, _SEGMENT_HELP, "auto", metavar="N|auto"),
-    _run("--memory-budget", str | None, _BUDGET_HELP, metavar="SIZE"),
-    _run("--no-wait", bool, "Exit immediately if another process is building this artifact.", False),
+    _run("--compile/--no-compile", bool | None, "Use torch.compile [default: where it pays off].", rare=True),
+    _run("--segment", str, _SEGMENT_HELP, "auto", rare=True, metavar="N|auto"),
+    _run("--memory-budget", str | None, _BUDGET_HELP, rare=True, metavar="SIZE"),
+    _run("--no-wait", bool, _NO_WAIT_HELP, False, rare=True),
 )
 STORE = together("store", (_STORE,), _store)
 _DATA = _run("--data", Path | None, _DATA_HELP, metavar="DIR")

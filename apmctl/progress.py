@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from apmctl.output import Sink, labelled
-from apmctl.text import clean, duration, label, plural, reading
+from apmctl.text import clean, duration, label, number, plural, reading
 from apmctl_core.events import Emit, Event, Note, Progress, silent
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _LINE_SECONDS = 10.0  # a plain line is written after this time ...
 _LINE_SHARE = 0.1  # ... or after this share of a stage ...
 _LEAST_SECONDS = 1.0  # ... but not more often than this
+_BAR = 24  # columns
 
 Clock = Callable[[], float]
 
@@ -65,20 +66,20 @@ class Meter:
         return f"{self.latest.done}/{self.latest.total} {plural(self.latest.unit)}"
 
     def readings(self) -> list[str]:
-        """Rate, time left and the stage's own metrics."""
+        """Time left, rate and the stage's own metrics, what matters most first."""
         parts = []
         if self.rate is not None:
-            parts.append(speed(self.rate, self.latest.unit))
             remaining = self.latest.total - self.latest.done
             parts += [f"{duration(remaining / self.rate)} left"] if remaining else []
+            parts.append(speed(self.rate, self.latest.unit))
         return parts + [f"{label(name)} {reading(name, value)}" for name, value in self.latest.metrics.items()]
 
 
 def speed(per_second: float, unit: str) -> str:
     """A rate per second, or seconds per unit where that is slow."""
     if per_second >= 1:
-        return f"{per_second:.4g} {plural(unit)}/s"
-    return f"{1 / per_second:.4g} s/{unit.removesuffix('s')}"
+        return f"{number(per_second)} {plural(unit)}/s"
+    return f"{number(1 / per_second)} s/{unit.removesuffix('s')}"
 
 
 class Meters:
@@ -132,7 +133,8 @@ class Live:
 
         texts = ("{task.description}", "{task.percentage:3.0f}%", "{task.fields[readings]}")
         name, percentage, readings = (TextColumn(text, markup=False) for text in texts)
-        self.bars = Bars(name, BarColumn(bar_width=24), percentage, readings, console=console, refresh_per_second=4)
+        bar = BarColumn(bar_width=_BAR)
+        self.bars = Bars(name, bar, percentage, readings, console=console, refresh_per_second=4)
         self._meters = Meters(clock)
         self._tasks: dict[str, TaskID] = {}
 
@@ -145,5 +147,11 @@ class Live:
         meter = self._meters.update(event)
         if event.stage not in self._tasks:
             self._tasks[event.stage] = self.bars.add_task(clean(event.stage), readings="")
-        readings = clean(", ".join([meter.count, *meter.readings()]))
+        readings = self._fitted([meter.count, *meter.readings()])
         self.bars.update(self._tasks[event.stage], completed=event.done, total=event.total, readings=readings)
+
+    def _fitted(self, parts: list[str]) -> str:
+        """The first of the parts, as many as there is room for beside the names, the bar and the percentage."""
+        room = self.bars.console.width - max(map(len, self._tasks)) - _BAR - len("  100%  ")
+        texts = [clean(", ".join(parts[:count])) for count in range(len(parts) + 1)]
+        return max((text for text in texts if len(text) <= room), key=len, default="")

@@ -7,16 +7,23 @@ is taken away or changes its meaning without a note in the changelog (docs/scrip
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, dataclass_transform
 
 from apmctl.blocks import Block, Table
-from apmctl.text import label, reading
+from apmctl.errors import translate
+from apmctl.text import duration, label, reading, size
 from apmctl_core import config
 
 if TYPE_CHECKING:
     from apmctl_core.artifacts.kinds.reports import ReportRow
+    from apmctl_core.jobs import StageTime
+
+BEGAN: ContextVar[float] = ContextVar("began")  # when the command did, before what it imports
+_LOADED = time.monotonic()
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -60,6 +67,46 @@ class Product(Identity):
         return super().headline + (" (reused)" if self.reused else "")
 
 
+class Timed(Document):
+    """What a command took.
+
+    `elapsed_s` is the engine's work, `total_s` all since the command began, imports and the reading of data included;
+    `stages` are parts of it, of this process alone.
+    """
+
+    elapsed_s: float
+    peak_memory_bytes: int
+    stages: Sequence[StageTime] = ()
+    total_s: float = dataclasses.field(default_factory=lambda: round(time.monotonic() - BEGAN.get(_LOADED), 3))
+
+    def cost(self) -> list[str]:
+        """The whole time and that of each stage; the memory."""
+        own = [f"{s.name} {'reused' if s.reused else duration(s.seconds)}" for s in self.stages]
+        other = self.total_s - sum(stage.seconds for stage in self.stages)
+        parts = [*own, f"other {duration(other)}"] if any(not s.reused for s in self.stages) else []
+        times = f" ({', '.join(parts)})" if parts else ""
+        return [f"{duration(self.total_s)}{times}", f"peak memory {size(self.peak_memory_bytes)}"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A row of a report with what may be said of it."""
+
+    row: ReportRow
+
+    def document(self) -> dict[str, Any]:
+        """The row's document, its verdict, and the interval of the difference."""
+        from apmctl_core.evaluation.verdict import verdict
+
+        said = verdict(self.row)
+        return {
+            **self.row.document(),
+            "verdict": said.name,
+            "difference_low": said.low,
+            "difference_high": said.high,
+        }
+
+
 def readings(metrics: Mapping[str, Any]) -> list[tuple[str, object]]:
     """Metrics as people read them."""
     return [(label(name), reading(name, value)) for name, value in metrics.items()]
@@ -80,7 +127,16 @@ def accuracies(rows: Sequence[ReportRow]) -> list[Block]:
     cells = [
         (row.arch, row.labels, *row.cells(), *(reading(n, row.scores.get(n, "-")) for n in scores)) for row in rows
     ]
-    return ["accuracy in per cent on the test split", Table(headers, cells, right=headers[2:]), *_protocol(rows)]
+    table = Table(headers, cells, right=headers[2:], spare=[label(name) for name in reversed(scores)])
+    return ["accuracy in per cent on the test split", table, *_verdicts(rows), *_protocol(rows)]
+
+
+def _verdicts(rows: Sequence[ReportRow]) -> list[str]:
+    """A sentence for each row that is not clearly better than random real images."""
+    from apmctl_core.evaluation.verdict import verdict
+
+    judged = [(row, verdict(row).sentence) for row in rows]
+    return [f"{row.arch}, {row.labels} labels: {translate(text, 'eval')}" for row, text in judged if text]
 
 
 def _protocol(rows: Sequence[ReportRow]) -> list[str]:

@@ -36,9 +36,25 @@ def parse_size(text: str) -> int | None:
     return int(float(number) * (1024 if binary else 1000) ** ("KMGT".index(unit.upper()) + 1 if unit else 0))
 
 
+def number(value: float) -> str:
+    """A number to four digits, and to three from a thousand on: 0.1235, 120,000, 0.00002."""
+    if not math.isfinite(value):
+        return str(value)
+    magnitude = math.floor(math.log10(abs(value))) if value else 0
+    if -4 <= magnitude < 3:
+        return f"{value:.4g}"
+    rounded = round(value, 2 - magnitude)
+    if magnitude < 3:
+        return f"{rounded:.{2 - magnitude}f}".rstrip("0")
+    return f"{rounded:,.0f}" if magnitude < 15 else f"{value:.3g}"
+
+
 def duration(seconds: float) -> str:
-    """Seconds as 0.4 s, 42 s, 3:05 min or 2:10 h."""
+    """Seconds as 0.4 s, 42 s, 3:05 min, 2:10 h or 97 days."""
     minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 48 * 60:
+        days = seconds / 86_400
+        return f"{days:.1f} days" if days < 9.95 else f"{days:,.0f} days"
     if minutes >= 60:
         return f"{minutes // 60}:{minutes % 60:02d} h"
     return f"{minutes}:{rest:02d} min" if minutes else f"{rest} s" if seconds >= 9.95 else f"{seconds:.1f} s"
@@ -69,6 +85,32 @@ def age(created: Any, now: float | None = None) -> str:
     return f"{int(seconds // (365 * 86_400))} years ago"
 
 
+_UNITS = ((86_400, "days", 2.0), (3600, "h", 1.5), (60, "min", 1.5), (1, "s", 0.0))  # and from how many on
+
+
+def _in_unit(seconds: float, down: bool | None = None) -> tuple[str, str]:
+    """An estimate in the unit that a person would choose, to two digits, rounded down or up or to the nearest."""
+    length, unit, _ = next(each for each in _UNITS if seconds >= each[0] * each[2])
+    value = seconds / length
+    digits = 1 if value < 9.5 and length > 1 else 0 if value < 100 else 1 - math.floor(math.log10(value))
+    scaled = value * 10.0**digits
+    whole = round(scaled) if down is None else math.floor(scaled + 1e-9) if down else math.ceil(scaled - 1e-9)
+    return f"{whole / 10.0**digits:,.1f}".removesuffix(".0"), unit
+
+
+def about(seconds: float) -> str:
+    """An estimated time: about 25 min, about 97 days."""
+    return "about " + " ".join(_in_unit(seconds))
+
+
+def span(low: float, high: float) -> str:
+    """A range of estimated times, rounded outwards: 12 to 25 min, 45 s to 2 min, 70 to 140 days."""
+    (first, unit), (last, other) = _in_unit(low, True), _in_unit(high, False)
+    if (first, unit) == (last, other):
+        return f"about {first} {unit}"
+    return f"{first} to {last} {unit}" if unit == other else f"{first} {unit} to {last} {other}"
+
+
 def plural(unit: str) -> str:
     """The plural of a unit given in the singular or the plural."""
     return f"{unit.removesuffix('s')}s"
@@ -87,7 +129,7 @@ def reading(metric: str, value: Any) -> str:
         return str(value)
     if metric.endswith("bytes"):
         return size(value)
-    return duration(value) if metric == "seconds" else f"{value:.4g}"
+    return duration(value) if metric == "seconds" else number(value)
 
 
 def count(quantity: int, unit: str) -> str:

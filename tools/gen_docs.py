@@ -25,6 +25,10 @@ HEAD = """\
 Results go to stdout, everything else to stderr; [scripting.md](scripting.md) describes the JSON, the exit codes and the
 environment variables. `[preset's or 10]`: the default is the value of the preset that fits the data set and `--ipc`,
 or 10 if it has none. `--config FILE` overrides the preset, and flags override both.
+
+`--help` shows the common options of a command, `--help-all` and this page all of them. `apmctl` alone prints help and
+exits with 0. `apmctl --install-completion` teaches bash, zsh, fish or PowerShell to complete commands, options, and the
+names of artifacts, presets and data sets; `--show-completion` prints what it would install.
 """
 
 

@@ -60,7 +60,7 @@ class Preset(Document):
         yield from self.brief().splitlines()
 
 
-@takes(argument("name", str | None, "NAME", "Print this preset as TOML.", None), OUTPUT)
+@takes(argument("name", str | None, "PRESET", "Print this preset as TOML.", None), OUTPUT)
 def presets(name: str | None, out: Sink) -> None:
     """List the presets, or print one as a TOML file for `--config`."""
     from apmctl_core.config.presets import PRESETS, preset

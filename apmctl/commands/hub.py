@@ -96,7 +96,7 @@ _PUSH_OPTIONS = (
     _option("--private", bool, "Make the repository private.", False),
     _option("--revision", str | None, "The branch; created if it is missing.", metavar="BRANCH"),
     _option("--tag", str | None, "Tag the commit.", metavar="TAG"),
-    _option("--message -m", str | None, "Title of the commit.", metavar="TEXT"),
+    _option("--message -m", str | None, "Title of the commit.", metavar="TITLE"),
     _option("--create-pr", bool, "Open a pull request instead.", False),
     _option("--license", str | None, "License for the card, e.g. cc-by-4.0.", metavar="ID"),
 )
@@ -113,7 +113,7 @@ def push(ref: str, repo: str, how: dict[str, Any], store: Store, out: Sink) -> N
     out.result(Pushed.by(pushed, artifact=Identity.of(artifact)))
 
 
-_REVISION = _option("--revision", str | None, "A branch, tag or commit [default: main].", metavar="R")
+_REVISION = _option("--revision", str | None, "A branch, tag or commit [default: main].", metavar="REVISION")
 
 
 @takes(_REPO, _REVISION, options.STORE, options.OUTPUT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,34 +12,39 @@ import typer
 from apmctl import fields
 from apmctl.blocks import Block, Pairs, Table
 from apmctl.commands.hub import Location
-from apmctl.errors import FAILED, Failure
+from apmctl.errors import FAILED, Failure, translate
 from apmctl.fields import Settings
 from apmctl.options import DATASET, DRY_RUN, MACHINE, NAME, OUTPUT, OUTPUT_PANEL, POOL, SET, OpenSession
 from apmctl.output import Result, Sink
 from apmctl.progress import Lines
-from apmctl.results import Document, Product, accuracies, flat, readings
+from apmctl.results import Document, Judged, Product, Timed, accuracies, flat, readings
 from apmctl.signature import option, takes
-from apmctl.text import duration, size
+from apmctl.text import about, size, span
 from apmctl_core.config import to_dict
 from apmctl_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from apmctl_core.artifacts.kinds.reports import ReportRow
-    from apmctl_core.jobs import Outcome, Plan, PlanStep
+    from apmctl_core.jobs import Advice, Outcome, Plan, PlanStep
 
 
-class Made(Document):
-    """An artifact and what it took; seconds and bytes count this command only."""
-
+class _OfMade(Document):
     command: str
     artifact: Product
     metrics: Mapping[str, Any]
-    elapsed_s: float
-    peak_memory_bytes: int
+
+
+class Made(Timed, _OfMade):
+    """An artifact and what it took; seconds and bytes count this command only. `verdict`: what is wrong with a set."""
+
+    verdict: str | None = None
 
     @classmethod
     def by(cls, command: str, outcome: Outcome, **more: Any) -> Self:
         """What `command` made; `more` are the fields that a subclass adds."""
+        from apmctl_core.evaluation.verdict import unmoved
+
+        problem = unmoved(outcome.metrics)
+        more["verdict"] = problem and translate(problem, command)
         return cls.of(outcome, command=command, artifact=Product.of(outcome.artifact, reused=outcome.reused), **more)
 
     def brief(self) -> str:
@@ -49,18 +55,20 @@ class Made(Document):
         paths = [("path", self.artifact.path)] + ([("preview", preview)] if preview.is_file() else [])
         yield self.artifact.headline
         yield Pairs([*paths, *readings(self.metrics)])
-        yield _cost(self)
+        if self.verdict and self.artifact.reused:  # who makes a set is warned by the engine
+            yield self.verdict
+        yield from self.cost()
 
 
 class Released(Made):
     """A set that was made, evaluated and pushed."""
 
-    results: Sequence[ReportRow]
+    results: Sequence[Judged]
     hub: Location
 
     def blocks(self) -> Iterator[Block]:
         yield from super().blocks()
-        yield from accuracies(self.results)
+        yield from accuracies([judged.row for judged in self.results])
         yield self.hub.pairs()
 
 
@@ -70,32 +78,28 @@ class EvaluationReport(Product):
     set: str | None
 
 
-class Evaluated(Document):
-    """Accuracies: a row for each network and kind of labels."""
-
+class _OfEvaluated(Document):
     command: str = "eval"
     artifact: EvaluationReport
-    results: Sequence[ReportRow]
-    elapsed_s: float
-    peak_memory_bytes: int
+    results: Sequence[Judged]
+
+
+class Evaluated(Timed, _OfEvaluated):
+    """Accuracies: a row for each network and kind of labels."""
 
     @classmethod
     def by(cls, outcome: Outcome) -> Self:
         """The result of an evaluation."""
         report = EvaluationReport.of(outcome.artifact, reused=outcome.reused, set=outcome.metrics["set"])
-        return cls.of(outcome, artifact=report, results=outcome.metrics["results"])
+        return cls.of(outcome, artifact=report, results=list(map(Judged, outcome.metrics["results"])))
 
     def brief(self) -> str:
-        return "\n".join(f"{row.accuracy_mean:.4f}" for row in self.results)
+        return "\n".join(f"{judged.row.accuracy_mean:.4f}" for judged in self.results)
 
     def blocks(self) -> Iterator[Block]:
         yield self.artifact.headline
-        yield from accuracies(self.results)
-        yield _cost(self)
-
-
-def _cost(result: Made | Evaluated) -> str:
-    return f"{duration(result.elapsed_s)}, peak memory {size(result.peak_memory_bytes)}"
+        yield from accuracies([judged.row for judged in self.results])
+        yield from self.cost()
 
 
 class Planned(Document):
@@ -113,11 +117,17 @@ class Planned(Document):
     disk_bytes: int
     segment: int
     test_split: str | None = None
+    seconds_low: float = 0.0
+    seconds_high: float = 0.0
+    busy: bool = False
+    other_cores: float = 0.0
+    advice: Sequence[Advice] = ()
 
     @classmethod
     def by(cls, plan: Plan, origin: str) -> Self:
         """A plan for a recipe that began as `origin`."""
-        return cls.of(plan, settings_from=origin, recipe=to_dict(plan.recipe))
+        advice = [replace(each, what=translate(each.what, plan.command)) for each in plan.advice]
+        return cls.of(plan, settings_from=origin, recipe=to_dict(plan.recipe), advice=advice)
 
     def brief(self) -> str:
         return self.id or ""
@@ -131,12 +141,15 @@ class Planned(Document):
         if self.exists:
             yield "exists; would be reused"
             return
-        times = [f"about {duration(step.seconds)}" if step.seconds else "-" for step in self.steps]
+        times = [span(step.seconds_low, step.seconds_high) if step.seconds else "-" for step in self.steps]
         rows = [(step.name, step.detail, time) for step, time in zip(self.steps, times, strict=True)]
         yield Table(("step", "what", "time"), rows, wrap=("what",))
         memory, disk = size(self.memory_bytes), size(self.disk_bytes)
-        needs = f"about {duration(self.seconds)} and {memory} of memory on this machine, {disk} of disk"
-        yield f"{needs}, at most {self.segment} images per pass"
+        yield f"{span(self.seconds_low, self.seconds_high)} and {memory} of memory on this machine"
+        yield f"{disk} of disk, at most {self.segment} images per pass"
+        if self.busy:
+            yield f"others use {self.other_cores:.1f} cores: the longer time is for a machine that stays so busy"
+        yield from (f"instead, {a.what}: {about(a.seconds)}" for a in self.advice)
 
 
 @takes(DATASET, fields.settings(fields.TEACHERS), MACHINE, OUTPUT, NAME, DRY_RUN)
@@ -181,7 +194,9 @@ def distill(
             result = Planned.by(jobs.plan(session, recipe, "distill", pool=teachers, name=name), origin)
         elif push is not None:
             outcome, report, pushed = jobs.release(session, recipe, push, pool=teachers, name=name)
-            result = Released.by("distill", outcome, results=report.metrics["results"], hub=Location.by(pushed))
+            result = Released.by(
+                "distill", outcome, results=list(map(Judged, report.metrics["results"])), hub=Location.by(pushed)
+            )
         else:
             result = Made.by("distill", jobs.distill_set(session, recipe, pool=teachers, name=name))
     out.result(result)
@@ -221,7 +236,7 @@ def evaluate(
         outcome = jobs.evaluate_set(session, ref, changes)
     result = Evaluated.by(outcome)
     out.result(result)
-    if min_accuracy is not None and (first := result.results[0]).accuracy_mean < min_accuracy:
+    if min_accuracy is not None and (first := result.results[0].row).accuracy_mean < min_accuracy:
         # The result stands on stdout; stderr and the exit code say that it is too low.
         accuracy = f"accuracy {first.accuracy_mean:.4f} ({first.arch}, {first.labels} labels)"
         message = f"{accuracy} is below --min-accuracy {min_accuracy:g}"

@@ -73,15 +73,20 @@ class Field:
             return f"must be {_WORDS[self.type]}, got {item!r}"
         low, high = self.bounds.ge, self.bounds.le
         if low is not None and item < low:
-            return f"must be at least {low:g}, got {item}"
-        return f"must be at most {high:g}, got {item}" if high is not None and item > high else None
+            return f"must be at least {_bound(low)}, got {item}"
+        return f"must be at most {_bound(high)}, got {item}" if high is not None and item > high else None
 
     def _range(self) -> str:
         if self.choices:
             return f"choose one of: {', '.join(self.choices)}"
-        low = f" from {self.bounds.ge:g}" if self.bounds.ge is not None else ""
-        high = f" to {self.bounds.le:g}" if self.bounds.le not in (None, FINITE) else ""
+        low = f" from {_bound(self.bounds.ge)}" if self.bounds.ge is not None else ""
+        high = f" to {_bound(self.bounds.le)}" if self.bounds.le not in (None, FINITE) else ""
         return f"give {_WORDS[self.type]}{low}{high}"
+
+
+def _bound(value: float) -> str:
+    """A bound as people write it: 1,000,000,000."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 class Config:

@@ -5,17 +5,21 @@ A job knows what its id covers, what it reads, what it costs and how it is made;
 
 from __future__ import annotations
 
+from apmctl_core.jobs.advice import Advice
 from apmctl_core.jobs.commands import distill_set, evaluate_set, relabel_set, release, train_pool
 from apmctl_core.jobs.job import Outcome, run
 from apmctl_core.jobs.plan import Plan, PlanStep, plan
 from apmctl_core.jobs.resume import resume
 from apmctl_core.jobs.session import Session
+from apmctl_core.jobs.work import StageTime
 
 __all__ = [
+    "Advice",
     "Outcome",
     "Plan",
     "PlanStep",
     "Session",
+    "StageTime",
     "distill_set",
     "evaluate_set",
     "plan",

@@ -77,6 +77,7 @@ def release(
     preflight("set", repo, session.emit)
     distilled = distill_set(session, recipe, pool=pool, name=name)
     report = evaluate_set(session, distilled.artifact.ref, {})
+    distilled = replace(distilled, stages=distilled.stages + report.stages)
     return distilled, report, push(session.store, distilled.artifact, repo, emit=session.emit)
 
 

@@ -23,7 +23,7 @@ from apmctl_core.config import Recipe, digest, subtree, to_dict
 from apmctl_core.errors import ArtifactError, ConfigError, Interrupted, StoreError
 from apmctl_core.events import Note
 from apmctl_core.jobs.session import Session
-from apmctl_core.jobs.work import Product, Work
+from apmctl_core.jobs.work import Product, StageTime, Work
 from apmctl_core.machine import memory
 from apmctl_core.machine.cost import Cost
 from apmctl_core.models import NetworkSize, size_of
@@ -67,6 +67,7 @@ class Outcome:
     metrics: dict[str, Any] = field(default_factory=dict)
     elapsed_s: float
     peak_memory_bytes: int
+    stages: tuple[StageTime, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,10 +154,11 @@ class Job(ABC):
         """Reuse the artifact of this job if the store has it, else make it; what it reads must exist."""
         began = time.monotonic()
 
-        def outcome(artifact: Artifact, reused: bool) -> Outcome:
+        def outcome(artifact: Artifact, stages: tuple[StageTime, ...] = ()) -> Outcome:
             return Outcome(
+                stages=stages or (StageTime(name=self.stage, seconds=0.0, reused=True, artifact=artifact.ref),),
                 artifact=artifact,
-                reused=reused,
+                reused=not stages,
                 metrics=dict(artifact.manifest.metrics),
                 elapsed_s=round(time.monotonic() - began, 3),
                 peak_memory_bytes=memory.peak(session.runtime.device),
@@ -165,17 +167,18 @@ class Job(ABC):
         existing = self.existing(session)
         if existing is not None:
             session.store.tidy(self.kind, self.id)
-            return outcome(self._named(existing, session), True)
+            return outcome(self._named(existing, session))
         with session.store.workspace(self.kind, self.label, self.id, wait=session.wait, emit=session.emit) as workspace:
             existing = workspace.existing
             if existing is None:
                 if workspace.resumed:
                     session.emit(Note(text=f"resuming unfinished {self.kind} {self.label}@{self.id}"))
-                work = Work(session, workspace, self.recipe, self.seed)
+                work = Work(session, workspace, self.recipe, self.seed, self.stage)
                 with self._recorded(session, workspace):
                     product = self.make(work)
-                return outcome(workspace.publish(self._manifest(product, work)), False)
-        return outcome(self._named(existing, session), True)
+                artifact = workspace.publish(self._manifest(product, work))
+                return outcome(artifact, work.stages(artifact.ref))
+        return outcome(self._named(existing, session))
 
     def _named(self, existing: Artifact, session: Session) -> Artifact:
         """An artifact of this job under the name that the user gave; the old one where the store cannot be changed."""
@@ -237,11 +240,25 @@ def run(session: Session, job: Job) -> Outcome:
     for source in job.reads.values():
         if isinstance(source, Job) and source not in missing:  # as `execute` does for the job itself
             session.store.tidy(source.kind, source.id)
+    stages = [_announced(session, pool) for pool in pools_at_hand(session, job)] if missing else []
     outcome = None
     for each in missing or (job,):
         outcome = each.execute(session)
+        stages += outcome.stages
     assert outcome is not None
-    return replace(outcome, elapsed_s=round(time.monotonic() - began, 3))
+    return replace(outcome, elapsed_s=round(time.monotonic() - began, 3), stages=tuple(stages))
+
+
+def pools_at_hand(session: Session, job: Job) -> list[Artifact | Located]:
+    """The pools that a job reads and that need not be trained."""
+    pools = [source for source in job.reads.values() if source.kind == "pool"]
+    found = [source if isinstance(source, Located) else source.existing(session) for source in pools]
+    return [each for each in found if each is not None]
+
+
+def _announced(session: Session, pool: Artifact | Located) -> StageTime:
+    session.emit(Note(text=f"reusing pool {pool.ref}"))
+    return StageTime(name="teachers", seconds=0.0, reused=True, artifact=pool.ref)
 
 
 def pending(session: Session, job: Job) -> tuple[Job, ...]:

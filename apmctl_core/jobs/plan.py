@@ -2,46 +2,43 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
-import torch
-
-from apmctl_core.config import Recipe, TrainConfig
+from apmctl_core.artifacts import Artifact
+from apmctl_core.config import Recipe
+from apmctl_core.data import Dataset
+from apmctl_core.jobs import trial
+from apmctl_core.jobs.advice import Advice, advise
 from apmctl_core.jobs.commands import pool_job, set_job
-from apmctl_core.jobs.job import Job, Located, pending
+from apmctl_core.jobs.job import Job, Located, pending, pools_at_hand
 from apmctl_core.jobs.session import Session
+from apmctl_core.machine.load import Neighbours
 from apmctl_core.machine.runtime import Runtime
-from apmctl_core.models import build
 from apmctl_core.models.size import ALL_GRADIENTS
-from apmctl_core.seeding import Stream
-from apmctl_core.training.context import Context
-from apmctl_core.training.examples import TensorSource
-from apmctl_core.training.loop import Trainer
-from apmctl_core.training.procedure import MATCH_LOGITS, Procedure
 
 _COMPILE_SECONDS = 25.0
 _WHITENING = 1.25  # whitening real images costs a teacher about a quarter more, measured at width 32
-_TRIAL = 64  # images in a step of the trial, at most
-_TRIAL_SECONDS = 0.6
-# How much faster compiled training is than eager, by precision and whether the network is small: measured at widths 32
-# and 128 on 32x32 images (METHOD).
-_COMPILE_GAIN = {("bf16", True): 3.2, ("bf16", False): 2.0, ("fp32", True): 2.0, ("fp32", False): 1.5}
-_SMALL = 1.2e7  # multiply-adds an image: about those of ConvNet-3 of width 64 on 32x32 images
+_SPREAD = 1.6  # how far measured times were from the estimate at most, either way
 
 
 @dataclass(frozen=True)
 class PlanStep:
-    """One job, to be done or reused; `seconds` is 0 for one that is done."""
+    """One job, to be done or reused; `seconds` is 0 for one that is done, and most likely between `low` and `high`."""
 
     name: str
     detail: str
     seconds: float
+    seconds_low: float
+    seconds_high: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What would run. `id` is None while the data is not at hand: it depends on them."""
+    """What would run. `id` is None while the data is not at hand: it depends on them.
+
+    `other_cores` that other processes kept busy meanwhile; `busy` where they slow this machine down · `advice` where it
+    takes long.
+    """
 
     command: str
     id: str | None
@@ -52,10 +49,21 @@ class Plan:
     disk_bytes: int
     segment: int  # images in the largest pass of the command's own job
     test_split: str | None = None  # what is tested on, in words; None while the data is not at hand
+    busy: bool = False
+    other_cores: float = 0.0
+    advice: tuple[Advice, ...] = ()
 
     @property
     def seconds(self) -> float:
         return sum(step.seconds for step in self.steps)
+
+    @property
+    def seconds_low(self) -> float:
+        return sum(step.seconds_low for step in self.steps)
+
+    @property
+    def seconds_high(self) -> float:
+        return sum(step.seconds_high for step in self.steps)
 
 
 def plan(session: Session, recipe: Recipe, command: str, *, pool: str | None = None, name: str | None = None) -> Plan:
@@ -64,67 +72,72 @@ def plan(session: Session, recipe: Recipe, command: str, *, pool: str | None = N
     Raises what the command itself would raise for the same recipe and pool, as far as it can be told beforehand.
     """
     dataset = session.find_data(recipe.data)
-    if command == "distill":
-        job: Job = set_job(session, recipe, dataset, pool=pool, name=name)
-    else:
-        job = pool_job(session, recipe, dataset, name=name)
+    job = _job(session, recipe, command, dataset, pool, name)
     todo = pending(session, job)
     costs = {each: each.cost() for each in todo}
     # Before the networks are tried out, which takes memory itself.
     runtimes = {each: session.runtime.for_cost(cost) for each, cost in costs.items()}
+    memory_bytes = max((runtimes[each].peak_bytes(cost) for each, cost in costs.items()), default=0)
+    neighbours = Neighbours()
+    times = [_seconds(session, each) for each in todo]
+    likely = sum(quiet for quiet, _ in times)
+    others = neighbours.cores() if todo else 0.0
+    slow = neighbours.slowdown(session.runtime.device) if todo else 1.0
+    steps = [_step(each, *seconds, slow) for each, seconds in zip(todo, times, strict=True)]
+    reused = [_reused(each) for each in pools_at_hand(session, job)] if todo else []
+
+    def ask(other: Recipe) -> float:
+        return sum(_seconds(session, each)[0] for each in pending(session, _job(session, other, command, dataset)))
+
+    flops = sum(cost.flops for cost in costs.values())
     return Plan(
         command=command,
         id=job.id if job.fingerprint else None,
         exists=not todo,
         recipe=job.recipe,
-        memory_bytes=max((runtimes[each].peak_bytes(cost) for each, cost in costs.items()), default=0),
+        memory_bytes=memory_bytes,
         disk_bytes=sum(cost.disk_bytes for cost in costs.values()),
         segment=runtimes[job].segment.longest if todo else 0,
         test_split=(dataset.split if dataset else None) or None,
-        steps=tuple(_reused(session, job)) + tuple(_step(each, runtimes[each]) for each in todo) if todo else (),
+        steps=(*reused, *steps),
+        busy=slow > 1,
+        other_cores=round(others, 2),
+        advice=tuple(advise(job.recipe, command, flops, likely, session.runtime.device, ask)),
     )
 
 
-def _reused(session: Session, job: Job) -> list[PlanStep]:
-    """The steps that are done: artifacts that the job reads."""
-    steps = []
-    for source in job.reads.values():
-        existing = source if isinstance(source, Located) else source.existing(session)
-        if existing is not None:
-            stage = "teachers" if source.kind == "pool" else source.kind
-            steps.append(PlanStep(stage, f"reuse {source.kind} {existing.ref}", 0.0))
-    return steps
+def _job(
+    session: Session,
+    recipe: Recipe,
+    command: str,
+    dataset: Dataset | None,
+    pool: str | None = None,
+    name: str | None = None,
+) -> Job:
+    if command == "distill":
+        return set_job(session, recipe, dataset, pool=pool, name=name)
+    return pool_job(session, recipe, dataset, name=name)
 
 
-def _step(job: Job, runtime: Runtime) -> PlanStep:
-    """A job with the time it would take: its operations by the rate of a short trial."""
+def _reused(pool: Artifact | Located) -> PlanStep:
+    return PlanStep("teachers", f"reuse pool {pool.ref}", 0.0, 0.0, 0.0)
+
+
+def _step(job: Job, quiet: float, now: float, slow: float) -> PlanStep:
+    """A job with the range of its time: from that on a quiet machine to that of a machine which stays as busy."""
+    longest = max(now, quiet * slow) if slow > 1 else quiet
+    return PlanStep(job.stage, job.describe(), quiet, quiet / _SPREAD, longest * _SPREAD)
+
+
+def _seconds(session: Session, job: Job) -> tuple[float, float]:
+    """The time that a job would take, on a quiet machine and as busy as it is now.
+
+    Its operations by the speed of a short trial, with the threads that it gets.
+    """
     cost = job.cost()
+    runtime: Runtime = session.runtime.for_cost(cost)
     whitened = job.kind == "pool" and job.recipe.data.preprocessing == "zca"
     batch = max(1, round(cost.step_flops / ALL_GRADIENTS / max(1.0, job.size.multiply_adds)))
-    seconds = cost.flops / _rate(job, batch, runtime) * (_WHITENING if whitened else 1.0)
-    return PlanStep(job.stage, job.describe(), seconds + (_COMPILE_SECONDS if runtime.compile else 0.0))
-
-
-def _rate(job: Job, batch: int, runtime: Runtime) -> float:
-    """Operations a second that training of a job's network reaches here; compilation is allowed for."""
-    batch, task = min(batch, _TRIAL), job.task
-    network = build(job.recipe.model, task.shape, task.num_classes)
-    initial = {k: v.clone() for k, v in network.state_dict().items()}
-    eager = Runtime(device=runtime.device, compile=False)
-    context = Context(stream=Stream(0), runtime=eager, precision=job.recipe.precision)
-    trainer = Trainer(network, Procedure(loss=MATCH_LOGITS), context)
-    source = TensorSource(
-        torch.randn(batch, *task.shape, device=runtime.device),
-        torch.randn(batch, task.num_classes, device=runtime.device),
-    )
-    config = TrainConfig(epochs=1, batch=batch)
-    times: list[float] = []
-    while sum(times) < _TRIAL_SECONDS or len(times) < 4:
-        began = time.perf_counter()
-        trainer.fit(initial, source, config, context.stream, context.segment)
-        if runtime.device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - began)
-    median = sorted(times[1:])[len(times[1:]) // 2]
-    gain = _COMPILE_GAIN[job.recipe.precision, job.size.multiply_adds < _SMALL] if runtime.compile else 1.0
-    return batch * ALL_GRADIENTS * max(1.0, job.size.multiply_adds) / median * gain
+    speed, extra = trial.speed(job, batch, runtime), _COMPILE_SECONDS if runtime.compile else 0.0
+    work = cost.flops * (_WHITENING if whitened else 1.0)
+    return work / speed.quiet + extra, work / speed.now + extra

@@ -11,6 +11,8 @@ from torch import Tensor
 from apmctl_core.artifacts.kinds.pools import load_pool
 from apmctl_core.artifacts.kinds.sets import load_set, save_set
 from apmctl_core.data import Dataset
+from apmctl_core.evaluation.verdict import unmoved
+from apmctl_core.events import Note
 from apmctl_core.formats.preview import preview_png
 from apmctl_core.jobs.job import GENERATIONS, OVERHEAD, Job, Located
 from apmctl_core.jobs.pool import PoolJob
@@ -56,6 +58,7 @@ class _AnySet(Job):
     ) -> Product:
         """Label the images and as many random real ones, and write the set."""
         d = self.recipe.distill
+        work.begin("label")
         context = replace(context, stream=Stream(self.recipe.seed).at("relabel"))
         logits, baseline, labellers = labelling.label_images(images, d.ipc, d.committee, dataset, pool, context)
         distilled = DistilledSet(
@@ -101,6 +104,8 @@ class SetJob(_AnySet):
         dataset = session.load(r.data, self.fingerprint)
         context = work.context(self.cost(), "distill")
         state = distill(dataset, pool, r.distill, context)
+        if (text := unmoved(state.metrics)) is not None:
+            work.emit(Note(text=text, level="warning"))
         context = replace(context, runtime=replace(context.runtime, segment=state.segment))
         return self._finish(work, dataset, pool, state.images, state.labels, state.metrics, context)
 

@@ -28,6 +28,16 @@ class Product:
     context: Context
 
 
+@dataclass(frozen=True, kw_only=True)
+class StageTime:
+    """What a stage took in this process; `artifact` is the reference of what it made or, where `reused`, had made."""
+
+    name: str
+    seconds: float
+    reused: bool = False
+    artifact: str
+
+
 class WorkspaceKeeper:
     """A keeper whose states lie in a workspace, atomically and two generations deep."""
 
@@ -54,12 +64,14 @@ class WorkspaceKeeper:
 class Work:
     """What a job is given to make its artifact with."""
 
-    def __init__(self, session: Session, workspace: Workspace, recipe: Recipe, seed: int) -> None:
+    def __init__(self, session: Session, workspace: Workspace, recipe: Recipe, seed: int, stage: str = "") -> None:
         self.session = session
         self.workspace = workspace
         self._recipe, self._seed = recipe, seed
         # A resumed run has taken the time of the processes before this one, too.
-        self._began = time.monotonic() - workspace.logged("seconds")
+        now = time.monotonic()
+        self._began = now - workspace.logged("seconds")
+        self._stages = [(stage, now)]
 
     def context(self, cost: Cost, purpose: str) -> Context:
         """The context of a stage of so much work, its random stream named by its purpose."""
@@ -80,6 +92,16 @@ class Work:
             record = {"note": event.text, "level": event.level}
         self.workspace.log({"seconds": self.seconds(), **record})
         self.session.emit(event)
+
+    def begin(self, stage: str) -> None:
+        """Begin another stage, to which the time that follows belongs."""
+        self._stages.append((stage, time.monotonic()))
+
+    def stages(self, artifact: str) -> tuple[StageTime, ...]:
+        """What each stage has taken in this process."""
+        ends = [began for _, began in self._stages[1:]] + [time.monotonic()]
+        times = zip(self._stages, ends, strict=True)
+        return tuple(StageTime(name=n, seconds=round(end - began, 3), artifact=artifact) for (n, began), end in times)
 
     def seconds(self) -> float:
         """Seconds of work so far, in this process and in those that it resumes."""

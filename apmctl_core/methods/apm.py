@@ -99,8 +99,9 @@ class Apm(Method):
         step = min(config.student.batch, drawn)
         students = math.ceil(config.rounds / config.refresh_every) * config.student.epochs * drawn * ALL_GRADIENTS
         pulls = config.rounds * drawn * (config.checkpoints * INPUT_GRADIENTS + FORWARD + INPUT_GRADIENTS)
-        # All images and their momentum; of the drawn ones the copies that a cycle works on.
-        images = (2 * total + 4 * held) * task.image_bytes
+        # All images and their momentum; of the drawn ones the copies that a cycle works on, or in the end all at the
+        # start, which tell how far they have moved.
+        images = (2 * total + max(4 * held, total)) * task.image_bytes
         return size.cost(
             task,
             passes=students + pulls,

@@ -103,13 +103,16 @@ class Method(ABC):
 
     def first(self) -> ImageState:
         """The state before the first cycle: `ipc` random real images a class, or noise in their place."""
-        labels = torch.arange(self.dataset.num_classes).repeat_interleave(self.config.ipc)
+        labels, images = torch.arange(self.dataset.num_classes).repeat_interleave(self.config.ipc), self.start()
+        return ImageState(images, labels, self.extra(images), self.context.segment)
+
+    def start(self) -> Tensor:
+        """The images (M, C, H, W) of the first state, the same whenever they are asked for."""
         rng = self.context.stream.at("init").generator()
         if self.config.init == "real":
-            images = random_real_images(self.dataset, self.config.ipc, self.pool.preprocessing, rng)
-        else:
-            images = torch.randn(len(labels), *self.dataset.shape, generator=rng)
-        return ImageState(images, labels, self.extra(images), self.context.segment)
+            return random_real_images(self.dataset, self.config.ipc, self.pool.preprocessing, rng)
+        count = self.config.ipc * self.dataset.num_classes
+        return torch.randn(count, *self.dataset.shape, generator=rng)
 
     def extra(self, images: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         """What the method keeps of each image beside it, at the beginning."""

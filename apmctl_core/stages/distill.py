@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from apmctl_core.config import DistillConfig
 from apmctl_core.data import Dataset
 from apmctl_core.errors import Interrupted, NumericsError
@@ -12,6 +15,7 @@ from apmctl_core.training.context import Context
 from apmctl_core.training.examples import random_real_images
 from apmctl_core.values import TeacherPool
 
+DISTANCE = "distance_from_start"  # the metric
 _STATE = "images"
 _FAR = 10  # times the range of real images; the presets end below 3
 _OWN = ("images", "labels")  # all other tensors of a state are the method's
@@ -20,8 +24,10 @@ _OWN = ("images", "labels")  # all other tensors of a state are the method's
 def distill(dataset: Dataset, pool: TeacherPool, config: DistillConfig, context: Context) -> ImageState:
     """Distil `config.ipc` images a class by the method of a config. Returns the state after the last cycle.
 
-    The state after a cycle is kept. Raises DataError where a class has too few real images to start from,
-    NumericsError where a loss or an image stops being finite.
+    The state after a cycle is kept. The last one's metrics say how far the images are from their start.
+
+    Raises DataError where a class has too few real images to start from, NumericsError where a loss or an image stops
+    being finite.
     """
     method = METHODS[config.method](dataset, pool, config, context)
     state = _restored(context) or method.first()
@@ -44,7 +50,14 @@ def distill(dataset: Dataset, pool: TeacherPool, config: DistillConfig, context:
             saver.last(snapshot)
         raise
     saver.done(snapshot)
+    state.metrics[DISTANCE] = _distance(method.start(), state.images)
     return state
+
+
+def _distance(start: Tensor, images: Tensor) -> float:
+    """The root mean square of what was added to the images, in standard deviations of what they began as."""
+    scale = max(float(start.std()), torch.finfo(torch.float32).tiny)
+    return float((start - images).square_().mean().sqrt()) / scale
 
 
 class _Watch:

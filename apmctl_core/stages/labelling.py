@@ -34,10 +34,10 @@ class Labeller:
     nothing but their streams), it takes those that are kept.
     """
 
-    def __init__(self, pool: TeacherPool, committee: str, context: Context, total: int = 0) -> None:
-        """`total` is the number of images that will be labelled, all calls together."""
+    def __init__(self, pool: TeacherPool, committee: str, context: Context, own: int = 0, total: int = 0) -> None:
+        """`own` images come first, those of a set; `total` are labelled by all calls together."""
         kept = context.keeper.load(_STATE)
-        self._pool, self._context, self._total = pool, context, total
+        self._pool, self._context, self._own, self._total = pool, context, own, total
         self.segment = context.runtime.resumed(kept.segment) if kept else context.segment
         self._saver = ThrottledSaver(context.keeper, _STATE)
         self._predict = Predictor(build(pool.model, pool.shape, pool.num_classes), context)
@@ -78,7 +78,10 @@ class Labeller:
         return sum(map(len, self._parts))
 
     def _progress(self) -> Progress:
-        return Progress(stage="label", done=self._done(), total=self._total, unit="image")
+        done, own = self._done(), self._own
+        if done <= own:
+            return Progress(stage="label", done=done, total=own, unit="image")
+        return Progress(stage="label random", done=done - own, total=self._total - own, unit="image")
 
     def _packed(self) -> Snapshot:
         return Snapshot({"logits": torch.cat(self._parts)}, {}, self.segment.limit, self._progress())
@@ -89,7 +92,7 @@ def label_images(
 ) -> tuple[Tensor, Baseline, list[int]]:
     """Logits (M, K) of images (M, C, H, W), as many random real images under the same labels, and who labelled."""
     total = len(images) * (1 + draws_of(ipc, dataset.num_classes))
-    label = Labeller(pool, committee, context.eager(), total)
+    label = Labeller(pool, committee, context.eager(), len(images), total)
     return label(images), random_baseline(dataset, ipc, label, pool, context), label.teachers
 
 

@@ -91,7 +91,6 @@ def test_with_json_the_error_is_the_one_document_on_stdout(cli: Callable[..., An
 @pytest.mark.parametrize(
     "arguments",
     [
-        (),
         ("distil", "digits"),
         ("distill", "digits", "--no-such-flag"),
         ("distill", "digits", "--ipc", "many"),
@@ -176,7 +175,7 @@ def test_every_action_is_a_command() -> None:
 
 
 def test_every_session_setting_is_a_flag_of_some_command(cli: Callable[..., Answer]) -> None:
-    pages = "".join(cli(command, "--help").out for command in ("distill", "push"))
+    pages = "".join(cli(*command).out for command in (("distill", "--help-all"), ("push", "--help")))
     settings = "store data_path device compile segment memory_budget name pool tag license create_pr"
     for setting in settings.split():
         assert shell.translate(f"`{setting}`", "") in pages

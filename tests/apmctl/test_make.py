@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from apmctl import results
 from apmctl_core import jobs
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.config import Recipe
 from apmctl_core.errors import DataError
 from apmctl_core.events import Note, Progress
-from apmctl_core.jobs import Outcome, Session
+from apmctl_core.jobs import Outcome, Session, StageTime
 
 from .conftest import Answer
 from .samples import ROW, draft
@@ -31,6 +32,7 @@ class Engine:
         self.metrics: dict[str, Any] = {"images": 10.0, "peak_memory_bytes": 2.5e9, "loss": float("nan")}
         self.kind = "set"
         self.error: Exception | None = None
+        self.reused = False
 
     def stage(self, name: str) -> Callable[..., Outcome]:
         """The pipeline's function of that name."""
@@ -43,7 +45,15 @@ class Engine:
                 raise self.error
             artifact = Artifact(Path("/store/sets/x"), draft(self.kind))
             return Outcome(
-                artifact=artifact, reused=False, metrics=self.metrics, elapsed_s=61.0, peak_memory_bytes=10**9
+                artifact=artifact,
+                reused=self.reused,
+                metrics=self.metrics,
+                elapsed_s=61.0,
+                peak_memory_bytes=10**9,
+                stages=(
+                    StageTime(name="teachers", seconds=0.0, reused=True, artifact="p@0"),
+                    StageTime(name=name, seconds=61.0, artifact=artifact.ref),
+                ),
             )
 
         return run
@@ -76,7 +86,11 @@ def test_what_is_made_as_json_and_quietly(cli: Cli, engine: Engine, arguments: t
     answer = cli(*arguments, "--json")
     assert answer.code == 0
     document = answer.document
-    assert list(document) == ["command", "artifact", "metrics", "elapsed_s", "peak_memory_bytes"]
+    fields = ["command", "artifact", "metrics", "elapsed_s", "peak_memory_bytes", "stages", "total_s", "verdict"]
+    assert list(document) == fields
+    assert document["verdict"] is None
+    assert document["stages"][0] == {"name": "teachers", "seconds": 0.0, "reused": True, "artifact": "p@0"}
+    assert document["total_s"] > 0
     assert document["command"] == arguments[0]
     assert document["artifact"] == {
         "kind": "set",
@@ -98,6 +112,23 @@ def test_people_read_what_was_made_and_what_it_took(cli: Cli, engine: Engine) ->
     for part in ("/store/sets/x", "images", "2.5 GB", "1:01 min", "peak memory 1.0 GB"):
         assert part in text
     assert engine.calls
+
+
+def test_the_last_lines_have_the_whole_time_by_stage(cli: Cli, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results.time, "monotonic", lambda: 100.0 + 64.5 * len(engine.calls))
+    lines = cli("distill", "digits", "--ipc", "1").out.splitlines()
+    assert lines[-2] == "1:04 min (teachers reused, distill_set 1:01 min, other 3.5 s)"
+    assert lines[-1] == "peak memory 1.0 GB"
+
+
+def test_a_set_that_did_not_move_is_said_to_have_stayed(cli: Cli, engine: Engine) -> None:
+    engine.metrics["distance_from_start"] = 0.0001
+    verdict = cli("distill", "digits", "--ipc", "1", "--json").document["verdict"]
+    assert verdict.startswith("the images did not move")
+    assert "try more --rounds or a higher --image-lr" in verdict
+    assert verdict not in cli("distill", "digits", "--ipc", "1").out  # a warning has said so
+    engine.reused = True
+    assert verdict in cli("distill", "digits", "--ipc", "1").out.splitlines()
 
 
 def test_flags_reach_the_recipe(cli: Cli, engine: Engine) -> None:
@@ -177,19 +208,36 @@ def test_eval_hands_over_its_changes_alone(cli: Cli, measured: Engine) -> None:
 
 def test_eval_as_json_and_quietly(cli: Cli, measured: Engine) -> None:
     document = cli("eval", "a-set", "--json").document
-    assert list(document) == ["command", "artifact", "results", "elapsed_s", "peak_memory_bytes"]
+    fields = ["command", "artifact", "results", "elapsed_s", "peak_memory_bytes", "stages", "total_s"]
+    assert list(document) == fields
     assert list(document["artifact"]) == ["kind", "id", "name", "path", "reused", "set"]
     assert document["artifact"]["set"] == "digits-ipc1@0123456789ab"
-    assert document["results"] == [row.document() for row in measured.metrics["results"]]
+    rows = [row.document() for row in measured.metrics["results"]]
+    assert [{name: given[name] for name in row} for given, row in zip(document["results"], rows, strict=True)] == rows
+    assert [row["verdict"] for row in document["results"]] == ["noise", "noise"]
+    assert document["results"][0]["difference_low"] < 0 < document["results"][0]["difference_high"]
     assert cli("eval", "a-set", "--quiet") == Answer(0, "0.8412\n0.8412\n", "")
 
 
 def test_eval_as_a_table_with_its_protocol(cli: Cli, measured: Engine) -> None:
     lines = cli("eval", "a-set").out.splitlines()
-    (row,) = [line for line in lines if "soft" in line]
+    (row,) = [line for line in lines if line.startswith("convnet3  soft")]
     assert row.split() == ["convnet3", "soft", "84.1", "±", "1.2", "70.0", "±", "2.0", "+14.1"]
     assert sum(line.startswith("protocol: networks 2, epochs 300") for line in lines) == 1
     assert measured.calls
+
+
+def test_a_row_that_is_not_clearly_better_than_random_says_so(cli: Cli, measured: Engine) -> None:
+    clear = replace(ROW, labels="hard", accuracies=(0.91, 0.912), random_accuracies=(0.5, 0.51))
+    measured.metrics["results"] = [ROW, clear, replace(clear, accuracies=(0.31, 0.312))]
+    lines = cli("eval", "a-set").out.splitlines()
+    noise, below = [line for line in lines if " labels: " in line]
+    assert noise.startswith(
+        "convnet3, soft labels: within noise of random real images (difference -15.7 to +44.0 points"
+    )
+    assert noise.endswith("more networks (--repeats) tell more")
+    assert below.startswith("convnet3, hard labels: worse than random real images (")
+    assert lines.index(noise) < next(i for i, line in enumerate(lines) if line.startswith("protocol: "))
 
 
 def test_what_differs_between_rows_stands_apart_in_the_protocol(cli: Cli, measured: Engine) -> None:
@@ -213,7 +261,7 @@ def test_eval_without_anything_to_compare_with(cli: Cli, measured: Engine) -> No
     measured.metrics["results"] = [replace(ROW, random_accuracies=())]
     answer = cli("eval", "a-set")
     assert answer.code == 0
-    (row,) = [line for line in answer.out.splitlines() if "soft" in line]
+    (row,) = [line for line in answer.out.splitlines() if line.startswith("convnet3  soft")]
     assert row.split() == ["convnet3", "soft", "84.1", "±", "1.2", "-", "-"]
 
 
@@ -222,7 +270,7 @@ def test_an_accuracy_below_the_threshold_is_exit_1_beside_the_result(cli: Cli, m
         assert cli("eval", "a-set", "--min-accuracy", threshold).code == 0
     answer = cli("eval", "a-set", "--min-accuracy", "0.85", "--json")
     assert answer.code == 1
-    assert answer.document["results"] == [row.document() for row in measured.metrics["results"]]
+    assert [row["accuracies"] for row in answer.document["results"]] == [[0.8289, 0.8535]] * 2
     error, hint = answer.err.splitlines()[-2:]
     assert error.startswith("error: accuracy 0.8412 (convnet3, soft labels) is below --min-accuracy 0.85")
     assert hint.startswith("hint: ")
@@ -265,7 +313,14 @@ def test_a_dry_run_shows_the_plan_and_does_nothing(cli: Cli, engine: Engine, mon
         session: Session, recipe: Recipe, command: str, *, pool: str | None = None, name: str | None = None
     ) -> jobs.Plan:
         assert (session.store.root.exists(), pool) == (False, "a-pool")
-        steps = (jobs.PlanStep("teachers", "train 4", 60.0), jobs.PlanStep("distill", "10 images", 30.0))
+        steps = (
+            jobs.PlanStep("teachers", "train 4", 60.0, 45.0, 100.0),
+            jobs.PlanStep("distill", "10 images", 30.0, 20.0, 50.0),
+        )
+        advice = (
+            jobs.Advice("gpu", "on a GPU (assumed)", 7.0),
+            jobs.Advice("settings", "`distill.rounds 240`, `model.width 32`", 97 * 86_400.0),
+        )
         return jobs.Plan(
             command=command,
             id=None,
@@ -276,6 +331,9 @@ def test_a_dry_run_shows_the_plan_and_does_nothing(cli: Cli, engine: Engine, mon
             disk_bytes=10**8,
             segment=100,
             test_split="val/ (30 images)",
+            busy=True,
+            other_cores=1.3,
+            advice=advice,
         )
 
     monkeypatch.setattr(jobs, "plan", plan)
@@ -283,17 +341,30 @@ def test_a_dry_run_shows_the_plan_and_does_nothing(cli: Cli, engine: Engine, mon
     document = cli(*arguments, "--json").document
     assert list(document) == [
         *("command", "dry_run", "id", "exists", "settings_from", "recipe", "steps", "seconds", "memory_bytes"),
-        *("disk_bytes", "segment", "test_split"),
+        *("disk_bytes", "segment", "test_split", "seconds_low", "seconds_high", "busy", "other_cores", "advice"),
     ]
     assert (document["command"], document["dry_run"], document["id"]) == ("distill", True, None)
-    assert document["steps"][0] == {"name": "teachers", "detail": "train 4", "seconds": 60.0}
+    assert document["steps"][0] == {
+        **{"name": "teachers", "detail": "train 4"},
+        **{"seconds": 60.0, "seconds_low": 45.0, "seconds_high": 100.0},
+    }
     assert (document["seconds"], document["memory_bytes"]) == (90.0, 10**9)
     assert document["test_split"] == "val/ (30 images)"
+    assert (document["seconds_low"], document["seconds_high"]) == (65.0, 150.0)
+    assert (document["busy"], document["other_cores"]) == (True, 1.3)
+    assert document["advice"][1] == {
+        **{"kind": "settings", "what": "--rounds 240, --width 32", "seconds": 97 * 86_400.0}
+    }
     assert document["recipe"]["distill"]["student"]["lr"] == 0.04
     assert [step["name"] for step in document["steps"]] == ["teachers", "distill"]
     text = cli(*arguments).out
     assert "test split: val/ (30 images)" in text.splitlines()
-    for part in ("distill.student.lr", "0.04", "train 4", "about 1:00 min", "about 1:30 min and 1.0 GB"):
+    for part in ("distill.student.lr", "0.04", "train 4", "45 s to 1.7 min", "65 s to 2.5 min and 1.0 GB"):
         assert part in text
+    assert text.splitlines()[-3:] == [
+        "others use 1.3 cores: the longer time is for a machine that stays so busy",
+        "instead, on a GPU (assumed): about 7 s",
+        "instead, --rounds 240, --width 32: about 97 days",
+    ]
     assert cli(*arguments, "--quiet").out == ""
     assert engine.calls == []

@@ -18,7 +18,7 @@ from rich.console import Console
 from apmctl.blocks import Block, Pairs, Table, as_text
 from apmctl.errors import Failure
 from apmctl.output import Sink, plain, to_json
-from apmctl.text import age, clean, date, duration, size
+from apmctl.text import about, age, clean, date, duration, number, reading, size, span
 from apmctl_core.config import ApmConfig
 
 
@@ -184,6 +184,33 @@ def test_sizes_and_durations_are_in_units_that_people_choose() -> None:
         "3:05 min",
         "2:10 h",
     ]
+    assert [duration(h * 3600) for h in (47.5, 48, 100, 2324)] == ["47:30 h", "2.0 days", "4.2 days", "97 days"]
+
+
+def test_estimates_are_ranges_in_one_unit_where_it_fits_both() -> None:
+    day = 86_400.0
+    spans = {
+        "0 to 1 s": (0.4, 0.9),
+        "31 to 86 s": (31.2, 85.3),
+        "43 s to 1.9 min": (43, 113),
+        "12 to 25 min": (725, 1490),
+        "10 to 30 h": (36_000, 108_000),
+        "40 h to 3.8 days": (144_000, 324_000),
+        "97 to 200 days": (97 * day, 198 * day),
+        "1,500 to 3,000 days": (1520 * day, 2950 * day),
+        "about 5 s": (5, 5),
+    }
+    assert {text: span(*seconds) for text, seconds in spans.items()} == {text: text for text in spans}
+    assert [about(seconds) for seconds in (0, 50, 90 * 60, 97 * day)] == [
+        *("about 0 s", "about 50 s", "about 1.5 h", "about 97 days")
+    ]
+
+
+def test_numbers_are_written_out_with_separators() -> None:
+    values = (0, 2, 50.0, 0.12345, 0.00002, 119_700, 1e9, -50_000, 1e18, float("nan"))
+    expected = ["0", "2", "50", "0.1235", "0.00002", "120,000", "1,000,000,000", "-50,000", "1e+18", "nan"]
+    assert [number(value) for value in values] == expected
+    assert reading("loss", 1e9) == "1,000,000,000"
 
 
 @pytest.mark.parametrize(

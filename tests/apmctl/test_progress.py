@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 
@@ -70,13 +71,13 @@ def test_lines_have_rate_time_left_and_metrics(capsys: pytest.CaptureFixture[str
     clock.now += 10
     emit(_event(40, loss=0.12345, peak_memory_bytes=1.5e9))
     line = _lines(capsys)[-1]
-    assert line == "distill: 40/100 rounds (40%), 2 rounds/s, 30 s left, loss 0.1235, peak memory 1.5 GB"
+    assert line == "distill: 40/100 rounds (40%), 30 s left, 2 rounds/s, loss 0.1235, peak memory 1.5 GB"
 
 
 def test_what_was_done_before_a_resumed_run_does_not_count_for_its_rate() -> None:
     meter = Meter(0.0, 90, _event(95), 10.0)
     assert meter.rate == pytest.approx(0.5)
-    assert meter.readings() == ["2 s/round", "10 s left"]
+    assert meter.readings() == ["10 s left", "2 s/round"]
 
 
 def test_there_is_no_rate_before_there_are_two_events() -> None:
@@ -93,6 +94,7 @@ def test_slow_rates_are_seconds_for_one() -> None:
     assert speed(12.5, "epoch") == "12.5 epochs/s"
     assert speed(0.25, "epoch") == speed(0.25, "epochs") == "4 s/epoch"
     assert speed(2, "images") == "2 images/s"
+    assert speed(1.197e5, "image") == "120,000 images/s"
 
 
 def test_stages_follow_each_other(capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,6 +152,29 @@ def test_a_terminal_gets_bars_and_notes_above_them() -> None:
     assert "100/100 rounds, 20 rounds/s, loss 0.5" in text
     assert "1/100 rounds" in text
     assert "━" in text
+
+
+@pytest.mark.parametrize(
+    ("width", "readings"),
+    [
+        (120, "20/100 rounds, 40 s left, 2 rounds/s, student loss 0.5, match loss 0.25"),
+        (80, "20/100 rounds, 40 s left, 2 rounds/s"),
+        (70, "20/100 rounds, 40 s left"),
+        (56, "20/100 rounds"),
+        (45, ""),
+    ],
+)
+def test_a_narrow_terminal_keeps_the_bar_and_the_percentage(width: int, readings: str) -> None:
+    screen, clock = io.StringIO(), Clock()
+    console = Console(file=screen, force_terminal=True, width=width, color_system=None, legacy_windows=False)
+    emit = Live(console, clock)
+    with emit.bars:
+        emit(_event(0, stage="teachers"))
+        emit(_event(0))
+        clock.now += 10
+        emit(_event(20, student_loss=0.5, match_loss=0.25))
+    (*_, line) = [each for each in re.split(r"[\r\n]|\x1b\[\S+", screen.getvalue()) if each.startswith("distill")]
+    assert line.rstrip() == f"distill  {'━━━━╸':<24}  20% {readings}".rstrip()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")

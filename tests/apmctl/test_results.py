@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+from msgspec.structs import replace as replace_row
+from rich.console import Console
+
 from apmctl.blocks import as_text
+from apmctl.commands.about import Presets
 from apmctl.commands.hub import Location, Pulled, Pushed
 from apmctl.commands.make import Made, Planned, Released
 from apmctl.output import to_json
-from apmctl.results import Identity, Product
+from apmctl.results import Identity, Judged, Product, accuracies
 from apmctl_core.artifacts.artifact import Artifact
+from apmctl_core.config import to_dict
+from apmctl_core.config.presets import PRESETS
 from apmctl_core.hub.pull import Pulled as Fetched
 from apmctl_core.hub.push import Pushed as Publication
-from apmctl_core.jobs import Outcome
+from apmctl_core.jobs import Outcome, PlanStep
 from apmctl_core.network.references import Reference
 
 from .conftest import Answer
@@ -63,10 +71,10 @@ def test_push_of_what_the_repository_has() -> None:
 
 def test_distill_with_push() -> None:
     hub = Location.by(PUBLICATION)
-    result = Released.by("distill", OUTCOME, results=[ROW], hub=hub)
+    result = Released.by("distill", OUTCOME, results=[Judged(ROW)], hub=hub)
     document = json.loads(to_json(result))
-    made = json.loads(to_json(Made.by("distill", OUTCOME)))
-    assert list(document.items()) == list({**made, "results": [ROW.document()], "hub": LOCATION}.items())
+    made = json.loads(to_json(Made.by("distill", OUTCOME))) | {"total_s": document["total_s"]}
+    assert list(document.items()) == list({**made, "results": [Judged(ROW).document()], "hub": LOCATION}.items())
     assert result.brief() == ARTIFACT.ref
     text = as_text(result.blocks())
     for part in (f"set {ARTIFACT.ref} (reused)", "84.1 ± 1.2", "https://hub/o/n"):
@@ -122,3 +130,27 @@ def test_presets(cli: Callable[..., Answer]) -> None:
     header, *rows = cli("presets").out.splitlines()
     assert header.startswith("preset  ")
     assert [row.split()[0] for row in rows] == names
+
+
+@pytest.fixture
+def narrow() -> Console:
+    """A terminal of 80 columns."""
+    return Console(file=io.StringIO(), force_terminal=True, color_system=None, width=80)
+
+
+def test_tables_fit_a_terminal_of_80_columns_without_being_cut(narrow: Console) -> None:
+    shown = Presets(presets={name: to_dict(recipe) for name, recipe in PRESETS.items()})
+    lines = as_text(shown.blocks(), narrow).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(PRESETS)
+    rows = [
+        replace_row(ROW, labels=kind, scores={"gain": 0.1, "hard_label_recovery": 0.25}) for kind in ("soft", "hard")
+    ]
+    lines += as_text(accuracies(rows)[:2], narrow).splitlines()
+    assert "difference" in lines[-3]
+    steps = [PlanStep("teachers", "train 10 convnet3 of width 128, 100 epochs each", 1e6, 8e5, 1.3e6)]
+    nothing = {"memory_bytes": 0, "disk_bytes": 0, "segment": 0, "recipe": {}, "settings_from": "x", "id": "0"}
+    plan = Planned(command="distill", exists=False, steps=steps, seconds=1e6, **nothing)
+    lines += as_text(list(plan.blocks())[3:4], narrow).splitlines()
+    assert lines[-1].endswith("9.2 to 16 days")
+    assert max(map(len, lines)) <= 80
+    assert not any("…" in line for line in lines)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from apmctl.blocks import as_text
 from apmctl.commands.runs import UnfinishedRun, unfinished
+from apmctl.results import Judged
 from apmctl_core import jobs
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.artifacts.request import Request
@@ -165,7 +166,7 @@ def test_resume_takes_another_machine(cli: Cli, root: Path, engine: Engine) -> N
 
 def test_resume_of_an_evaluation_prints_its_table(cli: Cli, root: Path, engine: Engine) -> None:
     begin_run(root, action="eval", set="0123456789ab")
-    assert cli("resume", "--json").document["results"] == [ROW.document()]
+    assert cli("resume", "--json").document["results"] == [Judged(ROW).document()]
     assert cli("resume", "--quiet").out == "0.8412\n"
     assert len(engine.calls) == 2
 

@@ -97,8 +97,11 @@ def test_the_commands_are_those_of_the_design() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_for_every_option(installed: Callable[..., Answer], name: str) -> None:
-    answer = installed(name, "--help", COLUMNS="200", TERMINAL_WIDTH="200", NO_COLOR="1")
+def test_every_command_has_help_for_every_option(
+    cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    answer = cli(name, "--help")
     assert answer.code == 0
     command = next(c for c in app.registered_commands if c.name == name)
     assert command.callback is not None

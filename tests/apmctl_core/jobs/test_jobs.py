@@ -153,6 +153,43 @@ def test_an_outcome_tells_of_its_own_command_and_the_manifest_of_the_work(sessio
     assert again.elapsed_s < 5
 
 
+def test_an_outcome_tells_the_time_of_each_stage_and_what_was_reused(session):
+    heard = []
+    listening = dataclasses.replace(session, emit=heard.append)
+    whole = job(session)
+    first = run(listening, whole)
+    pool, ref = whole.pool.existing(session).ref, first.artifact.ref
+    assert [(s.name, s.reused, s.artifact) for s in first.stages] == [
+        *(("teachers", False, pool), ("distill", False, ref), ("label", False, ref))
+    ]
+    seconds = [s.seconds for s in first.stages]
+    assert min(seconds) > 0
+    assert 0.5 * first.elapsed_s < sum(seconds) <= first.elapsed_s
+    assert not [e for e in heard if isinstance(e, Note) and "reusing" in e.text]
+    other = run(
+        listening, job(session, dataclasses.replace(RECIPE, distill=dataclasses.replace(RECIPE.distill, ipc=2)))
+    )
+    assert [(s.name, s.reused) for s in other.stages] == [("teachers", True), ("distill", False), ("label", False)]
+    assert (other.stages[0].artifact, other.stages[0].seconds) == (pool, 0)
+    assert [e.text for e in heard if isinstance(e, Note) and "reusing" in e.text] == [f"reusing pool {pool}"]
+    again = run(session, whole)
+    assert [(s.name, s.reused, s.artifact) for s in again.stages] == [("distill", True, ref)]
+
+
+def test_images_that_do_not_move_are_warned_of(session):
+    heard = []
+    still, faster = (
+        dataclasses.replace(RECIPE, distill=dataclasses.replace(RECIPE.distill, **change))
+        for change in ({"rounds": 0}, {"image_lr": 1000.0})
+    )
+    made = run(dataclasses.replace(session, emit=heard.append), job(session, still))
+    assert made.metrics["distance_from_start"] == 0
+    (warning,) = [e for e in heard if isinstance(e, Note) and e.level == "warning"]
+    assert warning.text.startswith("the images did not move")
+    run(dataclasses.replace(session, emit=heard.append), job(session, faster))
+    assert len([e for e in heard if isinstance(e, Note) and e.level == "warning"]) == 1
+
+
 def test_a_name_for_what_exists_renames_it_and_its_own_name_does_not(session):
     events = []
     heard = dataclasses.replace(session, emit=events.append)

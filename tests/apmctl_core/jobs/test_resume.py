@@ -96,8 +96,8 @@ MOMENTS = [
     ("teachers", 3, "request"),
     ("distill", 1, "request"),
     ("distill", 4, "command"),
-    ("label", 2, "command"),
-    ("label", 8, "request"),
+    ("label random", 1, "command"),
+    ("label random", 6, "request"),
     ("evaluate", 3, "request"),
 ]
 

@@ -13,7 +13,7 @@ from apmctl_core.machine.segment import Segment
 from apmctl_core.methods import METHODS
 from apmctl_core.seeding import Stream
 from apmctl_core.stages.distill import distill
-from apmctl_core.stages.labelling import Labeller, random_baseline
+from apmctl_core.stages.labelling import Labeller, label_images, random_baseline
 from apmctl_core.stages.teachers import train_teachers
 from apmctl_core.training.checkpoint import Snapshot
 from apmctl_core.values import DistilledSet
@@ -58,6 +58,17 @@ def test_images_are_in_the_order_of_their_classes_and_have_moved():
     assert images.shape == (6, 3, 8, 8)
     assert not torch.allclose(images, start)
     assert metrics["moved"] > 0
+
+
+def test_the_distance_from_the_start_is_in_standard_deviations_of_it():
+    images, _, metrics = run()
+    for init in ("real", "noise"):
+        still = dataclasses.replace(CONFIG, rounds=0, init=init)
+        assert run(still)[2]["distance_from_start"] == 0
+    start = run(dataclasses.replace(CONFIG, rounds=0))[0]
+    expected = float((images - start).square().mean().sqrt() / start.std())
+    assert metrics["distance_from_start"] == pytest.approx(expected, rel=1e-5)
+    assert expected > 0
 
 
 @pytest.mark.parametrize(
@@ -224,6 +235,14 @@ def test_the_mean_of_the_committee_is_the_mean_of_its_teachers():
     mean = Labeller(pool, "mean", context())(images)
     single = [Labeller(dataclasses.replace(pool, states=[s]), "single", context())(images) for s in pool.states]
     torch.testing.assert_close(mean, sum(single) / 3)
+
+
+def test_the_set_and_the_random_images_are_counted_apart():
+    events = []
+    pool = toy_pool()
+    label_images(run(pool=pool)[0], 2, "mean", toy_dataset(), pool, context(emit=events.append))
+    counted = [(e.stage, e.done, e.total) for e in events]
+    assert counted == [("label", 6, 6), *(("label random", 6 * draw, 30) for draw in range(1, 6))]
 
 
 def test_one_labeller_is_one_of_the_teachers():

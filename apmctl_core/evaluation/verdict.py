@@ -1,0 +1,91 @@
+"""What may be said of numbers: whether a set is better than random real images, and whether its images have moved.
+
+A difference of two means over networks is noise where its 95% interval by Welch's t-test contains zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, variance
+from typing import Any, Literal
+
+from apmctl_core.artifacts.kinds.reports import ReportRow
+
+_QUANTILE = 0.975
+_NORMAL = 1.959963984540054  # the normal distribution's quantile
+# Half a grey level of 8 bits in standard deviations of images: less is lost when an image is saved.
+UNMOVED = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """How a row compares with as many random real images; `low` and `high` bound the difference with 95%.
+
+    `unknown` where there are no random images, or fewer than two networks on either side.
+    """
+
+    name: Literal["above", "below", "noise", "unknown"]
+    low: float | None = None
+    high: float | None = None
+    sentence: str = ""  # empty where the numbers speak for themselves
+
+
+def verdict(row: ReportRow) -> Verdict:
+    """What a row says of its set. Welch's t-test, 95%, two-sided; degrees of freedom after Satterthwaite."""
+    own, random = row.accuracies, row.random_accuracies
+    if not random:
+        return Verdict(name="unknown")
+    if min(len(own), len(random)) < 2:
+        text = "one network cannot tell a difference from noise; train more (`evaluate.repeats`)"
+        return Verdict(name="unknown", sentence=text)
+    middle, reach = fmean(own) - fmean(random), _reach(own, random)
+    low, high = middle - reach, middle + reach
+    span = f"difference {100 * low:+.1f} to {100 * high:+.1f} points, 95% interval"
+    if low > 0:
+        return Verdict(name="above", low=low, high=high)
+    if high < 0:
+        return Verdict(name="below", low=low, high=high, sentence=f"worse than random real images ({span})")
+    text = f"within noise of random real images ({span}); more networks (`evaluate.repeats`) tell more"
+    return Verdict(name="noise", low=low, high=high, sentence=text)
+
+
+def unmoved(metrics: Mapping[str, Any]) -> str | None:
+    """The sentence for a set whose images are still what they began as, by its metrics; None where they moved."""
+    distance = metrics.get("distance_from_start")
+    if not isinstance(distance, (int, float)) or distance >= UNMOVED:
+        return None
+    return (
+        f"the images did not move: they are {distance:.4f} standard deviations from their start; "
+        "try more `distill.rounds` or a higher `distill.image_lr`"
+    )
+
+
+def _reach(first: Sequence[float], second: Sequence[float]) -> float:
+    """Half the width of the interval of the difference of two means."""
+    parts = [(variance(values) / len(values), len(values) - 1) for values in (first, second)]
+    squared = math.fsum(part for part, _ in parts)
+    if squared == 0:
+        return 0.0
+    freedom = squared**2 / math.fsum(part**2 / count for part, count in parts)
+    return student_t(math.floor(freedom + 1e-9)) * math.sqrt(squared)
+
+
+def student_t(freedom: int) -> float:
+    """The 97.5% quantile of Student's t: exact for one and two degrees of freedom, else to three digits or better.
+
+    Abramowitz and Stegun, 26.7.5.
+    """
+    if freedom == 1:
+        return math.tan(math.pi * (_QUANTILE - 0.5))
+    if freedom == 2:
+        return (2 * _QUANTILE - 1) * math.sqrt(2 / (4 * _QUANTILE * (1 - _QUANTILE)))
+    z, n = _NORMAL, freedom
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92_160,
+    )
+    return z + math.fsum(term / n ** (i + 1) for i, term in enumerate(terms))
