@@ -7,6 +7,7 @@ is taken away or changes its meaning without a note in the changelog (docs/scrip
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
@@ -117,18 +118,34 @@ def flat(values: Mapping[str, Any]) -> list[tuple[str, object]]:
     return [(k, ", ".join(map(str, v)) if isinstance(v, list) else v) for k, v in config.flat(values)]
 
 
-_SHOWN = ("gain",)  # scores that the column of the difference shows
+_SHOWN = ("gain", "coreset_gain")  # scores that columns of differences show
 
 
-def accuracies(rows: Sequence[ReportRow]) -> list[Block]:
-    """The table of an evaluation, in per cent, with the protocol below it."""
+def accuracies(results: Sequence[Judged]) -> list[Block]:
+    """The table of an evaluation, in per cent, with coresets, verdicts and the protocol below it."""
+    rows = [judged.row for judged in results]
     scores = list(dict.fromkeys(name for row in rows for name in row.scores if name not in _SHOWN))
     headers = ("network", "labels", "distilled", "random", "difference", *map(label, scores))
     cells = [
         (row.arch, row.labels, *row.cells(), *(reading(n, row.scores.get(n, "-")) for n in scores)) for row in rows
     ]
     table = Table(headers, cells, right=headers[2:], spare=[label(name) for name in reversed(scores)])
-    return ["accuracy in per cent on the test split", table, *_verdicts(rows), *_protocol(rows)]
+    return ["accuracy in per cent on the test split", table, *_coresets(rows), *_verdicts(rows), *_protocol(rows)]
+
+
+def _coresets(rows: Sequence[ReportRow]) -> list[Block]:
+    """The accuracies of coresets, if there are any, and what the set is above the best of them."""
+    names = list(dict.fromkeys(name for row in rows for name in row.coresets))
+    if not names:
+        return []
+    cells = [
+        (row.arch, row.labels, *map(row.cell, names), f"{100 * row.scores.get('coreset_gain', math.nan):+.1f}")
+        for row in rows
+        if row.coresets
+    ]
+    headers = ("network", "labels", *names, "gain")
+    title = "coresets: chosen real images in place of random ones; gain: of the set above the best of them"
+    return [title, Table(headers, cells, right=headers[2:], wrap=("network",))]
 
 
 def _verdicts(rows: Sequence[ReportRow]) -> list[str]:
@@ -143,10 +160,10 @@ def _protocol(rows: Sequence[ReportRow]) -> list[str]:
     """What all rows share in one line, and what they do not in a line for each of it."""
     shared, differing = [], []
     for name in dict.fromkeys(name for row in rows for name in row.protocol):
-        values = [str(row.protocol.get(name)) for row in rows]
-        if len(set(values)) == 1:
-            shared.append(f"{label(name)} {values[0]}")
+        values = [(str(row.protocol[name]), row) for row in rows if name in row.protocol]
+        if len(values) == len(rows) and len({value for value, _ in values}) == 1:
+            shared.append(f"{label(name)} {values[0][0]}")
         else:
-            each = (f"{value} ({row.arch} {row.labels})" for value, row in zip(values, rows, strict=True))
+            each = (f"{value} ({row.arch} {row.labels})" for value, row in values)
             differing.append(f"  {label(name)}: {', '.join(each)}")
     return [f"protocol: {', '.join(shared)}", *differing]

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from apmctl.blocks import Block, Pairs, Table
 from apmctl.measures import Measures, number, protocol, report_rows, setting
-from apmctl.results import Document, Identity, accuracies, flat, readings
+from apmctl.results import Document, Identity, Judged, accuracies, flat, readings
 from apmctl.text import age, count, date, duration, size
 
 if TYPE_CHECKING:
     from apmctl_core.artifacts.artifact import Artifact
-    from apmctl_core.artifacts.kinds.reports import ReportRow
     from apmctl_core.artifacts.manifest import FileEntry
     from apmctl_core.artifacts.store import Store
 
@@ -90,13 +89,13 @@ class ReportOnSet(Identity):
     """A report on a set, as the document of the set has it."""
 
     created: str | None
-    results: Sequence[ReportRow]
+    results: Sequence[Judged]
 
     @classmethod
     def by(cls, report: Artifact) -> Self:
         """A report with its rows."""
         created = report.manifest.environment.get("created")
-        return cls.of(report, created=created, results=report_rows(report))
+        return cls.of(report, created=created, results=[Judged(row) for row in report_rows(report)])
 
 
 class PoolOfSet(Identity):
@@ -131,7 +130,7 @@ def _teachers(teachers: float | None, mean: float | None, std: float | None) -> 
 class ShownSet(Shown):
     """A set. `results` are the rows of the report that stands for it; `reports` are all on it, that one first."""
 
-    results: Sequence[ReportRow]
+    results: Sequence[Judged]
     reports: Sequence[ReportOnSet]
     pool: PoolOfSet | None
 
@@ -160,7 +159,7 @@ class ShownSet(Shown):
         rows = [
             (row.arch, row.labels, *row.cells(), protocol(row.protocol), report.id, age(report.created))
             for report in others
-            for row in report.results
+            for row in (judged.row for judged in report.results)
         ]
         if rows:
             headers = ("network", "labels", "distilled", "random", "difference", "protocol", "report", "age")
@@ -213,7 +212,7 @@ class ShownPool(Shown):
 class ShownReport(Shown):
     """A report with its rows, and its set as far as the store has it."""
 
-    results: Sequence[ReportRow]
+    results: Sequence[Judged]
     set: Identity | None
 
     @classmethod
@@ -223,7 +222,7 @@ class ShownReport(Shown):
         return cls.of(
             artifact.manifest,
             artifact=Identity.of(artifact),
-            results=report_rows(artifact),
+            results=[Judged(row) for row in report_rows(artifact)],
             set=Identity.of(measured) if measured else None,
         )
 

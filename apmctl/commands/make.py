@@ -68,7 +68,7 @@ class Released(Made):
 
     def blocks(self) -> Iterator[Block]:
         yield from super().blocks()
-        yield from accuracies([judged.row for judged in self.results])
+        yield from accuracies(self.results)
         yield self.hub.pairs()
 
 
@@ -98,7 +98,7 @@ class Evaluated(Timed, _OfEvaluated):
 
     def blocks(self) -> Iterator[Block]:
         yield self.artifact.headline
-        yield from accuracies([judged.row for judged in self.results])
+        yield from accuracies(self.results)
         yield from self.cost()
 
 

@@ -15,6 +15,7 @@ from apmctl import measures, shown
 from apmctl.blocks import as_text
 from apmctl.commands import contrast, look, removal, show
 from apmctl.output import to_json
+from apmctl.results import Judged
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.artifacts.store import Store
 
@@ -107,7 +108,7 @@ def test_show_has_the_whole_manifest(cli: Cli, report: Artifact) -> None:
     assert document["recipe"]["distill"]["rounds"] == 2500
     assert document["metrics"] == {"seconds": 12.3}
     assert document["files"]["report.json"]["size"] == report.manifest.files["report.json"].size
-    assert document["results"] == [ROW.document()]
+    assert document["results"] == [Judged(ROW).document()]
     assert cli("show", "digits-ipc1", "--all", "--json").document == document
     text = cli("show", "digits-ipc1", "--all").out
     for part in ("distill.rounds", "2500", "12 s", "report.json", "84.1 ± 1.2", "70.0 ± 2.0", "+14.1", "last epoch"):

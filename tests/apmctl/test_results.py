@@ -138,15 +138,31 @@ def narrow() -> Console:
     return Console(file=io.StringIO(), force_terminal=True, color_system=None, width=80)
 
 
+def test_what_only_some_rows_have_is_said_of_these_alone() -> None:
+    rows = [ROW, replace_row(ROW, arch="resnet18", protocol={"networks": 2, "epochs": 300})]
+    *_, line, rest = accuracies([Judged(row) for row in rows])
+    assert line == "protocol: networks 2, epochs 300"
+    assert rest == "  selection: last epoch (convnet3 soft)"
+
+
 def test_tables_fit_a_terminal_of_80_columns_without_being_cut(narrow: Console) -> None:
     shown = Presets(presets={name: to_dict(recipe) for name, recipe in PRESETS.items()})
     lines = as_text(shown.blocks(), narrow).splitlines()
     assert [line.split()[0] for line in lines[1:]] == list(PRESETS)
     rows = [
-        replace_row(ROW, labels=kind, scores={"gain": 0.1, "hard_label_recovery": 0.25}) for kind in ("soft", "hard")
+        replace_row(
+            ROW,
+            labels=kind,
+            scores={"gain": 0.1, "hard_label_recovery": 0.25, "coreset_gain": -0.123},
+            coresets=dict.fromkeys(("herding", "k-center", "el2n", "confident"), (0.5, 0.7)),
+        )
+        for kind in ("soft", "hard")
     ]
-    lines += as_text(accuracies(rows)[:2], narrow).splitlines()
-    assert "difference" in lines[-3]
+    _, table, _, coresets, *_ = accuracies([Judged(row) for row in rows])
+    lines += as_text([table, coresets], narrow).splitlines()
+    assert "difference" in lines[-6]
+    assert lines[-3].split() == ["network", "labels", "herding", "k-center", "el2n", "confident", "gain"]
+    assert lines[-1].endswith("60.0 ± 10.0  -12.3")
     steps = [PlanStep("teachers", "train 10 convnet3 of width 128, 100 epochs each", 1e6, 8e5, 1.3e6)]
     nothing = {"memory_bytes": 0, "disk_bytes": 0, "segment": 0, "recipe": {}, "settings_from": "x", "id": "0"}
     plan = Planned(command="distill", exists=False, steps=steps, seconds=1e6, **nothing)

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from apmctl.results import Judged
 from apmctl_core.artifacts.artifact import Artifact
 
 from .conftest import Answer
@@ -98,9 +99,8 @@ def test_a_set_shows_the_usual_accuracies_and_then_the_others(cli: Cli, root: Pa
     document = cli("show", "digits-ipc1", "--json").document
     assert [row["accuracy_mean"] for row in document["results"]] == [0.75]
     assert [report["id"] for report in document["reports"]] == [first.id, others[1].id, others[0].id]
-    assert document["reports"][1]["results"] == [
-        msgspec.structs.replace(ROW, arch="convnet2", labels="hard", accuracies=(0.6,)).document()
-    ]
+    other = msgspec.structs.replace(ROW, arch="convnet2", labels="hard", accuracies=(0.6,))
+    assert document["reports"][1]["results"] == [Judged(other).document()]
     assert document["reports"][1]["created"] == "2026-01-05"
     before, after = cli("show", "digits-ipc1").out.split("other reports\n")
     assert "75.0 ± 0.0" in before

@@ -78,6 +78,11 @@ class ReportRow(Struct, frozen=True):
         mean, std = fmean(self.random_accuracies), _std(self.random_accuracies)
         return own, percent(mean, std), f"{100 * (self.accuracy_mean - mean):+.1f}"
 
+    def cell(self, coreset: str) -> str:
+        """The accuracy of a coreset in per cent, for a table."""
+        values = self.coresets.get(coreset)
+        return percent(fmean(values), _std(values)) if values else "-"
+
 
 class Report(Struct, frozen=True):
     """The report on the set of reference `set`."""
