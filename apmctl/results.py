@@ -130,7 +130,13 @@ def accuracies(results: Sequence[Judged]) -> list[Block]:
         (row.arch, row.labels, *row.cells(), *(reading(n, row.scores.get(n, "-")) for n in scores)) for row in rows
     ]
     table = Table(headers, cells, right=headers[2:], spare=[label(name) for name in reversed(scores)])
-    return ["accuracy in per cent on the test split", table, *_coresets(rows), *_verdicts(rows), *_protocol(rows)]
+    return [f"accuracy in per cent on {_tested(rows)}", table, *_coresets(rows), *_verdicts(rows), *_protocol(rows)]
+
+
+def _tested(rows: Sequence[ReportRow]) -> str:
+    """What was tested on: where the data has no test split of its own, what stood for it."""
+    splits = {str(row.protocol.get("test_split", "the test split")) for row in rows}
+    return splits.pop() if len(splits) == 1 else "the test split"
 
 
 def _coresets(rows: Sequence[ReportRow]) -> list[Block]:

@@ -138,6 +138,13 @@ def narrow() -> Console:
     return Console(file=io.StringIO(), force_terminal=True, color_system=None, width=80)
 
 
+def test_the_title_says_what_stood_for_a_test_split() -> None:
+    own, fifth = ROW, replace_row(ROW, protocol={"test_split": "a fixed fifth of the training images (6 of 30)"})
+    assert accuracies([Judged(own)])[0] == "accuracy in per cent on the test split"
+    assert accuracies([Judged(fifth)])[0] == "accuracy in per cent on a fixed fifth of the training images (6 of 30)"
+    assert accuracies([Judged(own), Judged(fifth)])[0] == "accuracy in per cent on the test split"
+
+
 def test_what_only_some_rows_have_is_said_of_these_alone() -> None:
     rows = [ROW, replace_row(ROW, arch="resnet18", protocol={"networks": 2, "epochs": 300})]
     *_, line, rest = accuracies([Judged(row) for row in rows])
