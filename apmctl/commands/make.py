@@ -12,7 +12,7 @@ import typer
 from apmctl import fields
 from apmctl.blocks import Block, Pairs, Table
 from apmctl.commands.hub import Location
-from apmctl.errors import FAILED, Failure, translate
+from apmctl.errors import FAILED, translate
 from apmctl.fields import Settings
 from apmctl.options import DATASET, DRY_RUN, MACHINE, NAME, OUTPUT, OUTPUT_PANEL, POOL, SET, OpenSession
 from apmctl.output import Result, Sink
@@ -20,8 +20,8 @@ from apmctl.progress import Lines
 from apmctl.results import Document, Judged, Product, Timed, accuracies, flat, readings
 from apmctl.signature import option, takes
 from apmctl.text import about, size, span
+from apmctl.thresholds import THRESHOLDS, Thresholds
 from apmctl_core.config import to_dict
-from apmctl_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from apmctl_core.jobs import Advice, Outcome, Plan, PlanStep
@@ -219,26 +219,17 @@ def relabel(
     out.result(Made.by("relabel", outcome))
 
 
-_THRESHOLD_HELP = "Exit 1 if the mean accuracy of the first row is below this fraction."
-_THRESHOLD = option("Evaluation", "--min-accuracy", float | None, _THRESHOLD_HELP, metavar="X")
-
-
-@takes(SET, fields.changes(fields.EVALUATE), MACHINE, OUTPUT, _THRESHOLD)
-def evaluate(
-    ref: str, min_accuracy: float | None, changes: dict[str, Any], open_session: OpenSession, out: Sink
-) -> None:
+@takes(SET, fields.changes(fields.EVALUATE), MACHINE, OUTPUT, THRESHOLDS)
+def evaluate(ref: str, thresholds: Thresholds, changes: dict[str, Any], open_session: OpenSession, out: Sink) -> None:
     """Train networks on a set, test them, and compare with as many random real images."""
-    if min_accuracy is not None and not 0 <= min_accuracy <= 1:
-        raise ConfigError(f"--min-accuracy must be a fraction, got {min_accuracy}", "e.g. 0.4 for 40 per cent")
+    thresholds.check(changes)
     with open_session(out) as session:
         from apmctl_core import jobs
 
         outcome = jobs.evaluate_set(session, ref, changes)
     result = Evaluated.by(outcome)
     out.result(result)
-    if min_accuracy is not None and (first := result.results[0].row).accuracy_mean < min_accuracy:
+    if (failure := thresholds.missed(result.results[0].row)) is not None:
         # The result stands on stdout; stderr and the exit code say that it is too low.
-        accuracy = f"accuracy {first.accuracy_mean:.4f} ({first.arch}, {first.labels} labels)"
-        message = f"{accuracy} is below --min-accuracy {min_accuracy:g}"
-        out.complaint(Failure("BelowThreshold", message, "distil with more images per class or more rounds", FAILED))
+        out.complaint(failure)
         raise typer.Exit(FAILED)

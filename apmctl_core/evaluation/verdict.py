@@ -37,11 +37,11 @@ def verdict(row: ReportRow) -> Verdict:
     own, random = row.accuracies, row.random_accuracies
     if not random:
         return Verdict(name="unknown")
-    if min(len(own), len(random)) < 2:
+    bounds = difference(own, random)
+    if bounds is None:
         text = "one network cannot tell a difference from noise; train more (`evaluate.repeats`)"
         return Verdict(name="unknown", sentence=text)
-    middle, reach = fmean(own) - fmean(random), _reach(own, random)
-    low, high = middle - reach, middle + reach
+    low, high = bounds
     span = f"difference {100 * low:+.1f} to {100 * high:+.1f} points, 95% interval"
     if low > 0:
         return Verdict(name="above", low=low, high=high)
@@ -49,6 +49,22 @@ def verdict(row: ReportRow) -> Verdict:
         return Verdict(name="below", low=low, high=high, sentence=f"worse than random real images ({span})")
     text = f"within noise of random real images ({span}); more networks (`evaluate.repeats`) tell more"
     return Verdict(name="noise", low=low, high=high, sentence=text)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The 95% interval of a mean over networks, by Student's t; None of fewer than two."""
+    if len(values) < 2:
+        return None
+    reach = student_t(len(values) - 1) * math.sqrt(variance(values) / len(values))
+    return fmean(values) - reach, fmean(values) + reach
+
+
+def difference(own: Sequence[float], other: Sequence[float]) -> tuple[float, float] | None:
+    """The 95% interval of the difference of two means, by Welch's t; None where either has fewer than two values."""
+    if min(len(own), len(other)) < 2:
+        return None
+    middle, reach = fmean(own) - fmean(other), _reach(own, other)
+    return middle - reach, middle + reach
 
 
 def unmoved(metrics: Mapping[str, Any]) -> str | None:

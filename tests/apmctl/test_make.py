@@ -272,7 +272,7 @@ def test_an_accuracy_below_the_threshold_is_exit_1_beside_the_result(cli: Cli, m
     assert answer.code == 1
     assert [row["accuracies"] for row in answer.document["results"]] == [[0.8289, 0.8535]] * 2
     error, hint = answer.err.splitlines()[-2:]
-    assert error.startswith("error: accuracy 0.8412 (convnet3, soft labels) is below --min-accuracy 0.85")
+    assert error.startswith("error: accuracy (convnet3, soft labels) is 0.8412, below --min-accuracy 0.85")
     assert hint.startswith("hint: ")
 
 
