@@ -11,12 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from apmctl.text import count
 from apmctl_core.errors import ApmError
 
 if TYPE_CHECKING:
+    from apmctl.output import Sink
     from apmctl_core.artifacts.artifact import Artifact
     from apmctl_core.artifacts.kinds.reports import ReportRow
     from apmctl_core.artifacts.manifest import Manifest
+    from apmctl_core.artifacts.store import Store
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,16 @@ def labels(kind: str, arch: str, own: Any) -> str:
 
 def protocol(values: Mapping[str, Any]) -> str:
     """A protocol in a few words: its name, the number of networks, their epochs."""
-    words = {"name": "", "networks": " networks", "epochs": " epochs"}
-    return ", ".join(f"{values[name]}{unit}" for name, unit in words.items() if name in values) or "-"
+    counts = [count(values[unit], unit) for unit in ("networks", "epochs") if isinstance(values.get(unit), int)]
+    return ", ".join([*([str(values["name"])] if "name" in values else []), *counts]) or "-"
+
+
+def sound(store: Store, kind: str | None, out: Sink) -> list[Artifact]:
+    """The artifacts of a store, or those of a kind; damaged ones are left out with a warning."""
+    artifacts, damaged = store.scan(kind)
+    for entry in damaged:
+        out.note(f"skipped {entry.ref}: {entry.error.message}", "warning")
+    return artifacts
 
 
 def report_rows(report: Artifact) -> Sequence[ReportRow]:

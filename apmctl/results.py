@@ -82,7 +82,11 @@ class Timed(Document):
 
     def cost(self) -> list[str]:
         """The whole time and that of each stage; the memory."""
-        own = [f"{s.name} {'reused' if s.reused else duration(s.seconds)}" for s in self.stages]
+        seconds: dict[str, float] = {}  # several artifacts may be made by stages of one name
+        for stage in self.stages:
+            seconds[stage.name] = seconds.get(stage.name, 0.0) + stage.seconds
+        reused = {name for name in seconds if all(s.reused for s in self.stages if s.name == name)}
+        own = [f"{name} {'reused' if name in reused else duration(took)}" for name, took in seconds.items()]
         other = self.total_s - sum(stage.seconds for stage in self.stages)
         parts = [*own, f"other {duration(other)}"] if any(not s.reused for s in self.stages) else []
         times = f" ({', '.join(parts)})" if parts else ""

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from apmctl.blocks import Block, Pairs, Table
-from apmctl.measures import Measures, number, protocol, report_rows, setting
+from apmctl.measures import Measures, number, protocol, report_rows, setting, sound
 from apmctl.results import Document, Identity, Judged, accuracies, flat, readings
 from apmctl.text import age, count, date, duration, size
 
 if TYPE_CHECKING:
+    from apmctl.output import Sink
     from apmctl_core.artifacts.artifact import Artifact
     from apmctl_core.artifacts.manifest import FileEntry
     from apmctl_core.artifacts.store import Store
@@ -135,9 +136,9 @@ class ShownSet(Shown):
     pool: PoolOfSet | None
 
     @classmethod
-    def by(cls, artifact: Artifact, store: Store) -> Self:
+    def by(cls, artifact: Artifact, store: Store, out: Sink) -> Self:
         """A set with its reports and its pool, as far as the store has them."""
-        measures = Measures(r for r in store.list("report") if r.manifest.inputs.get("set") == artifact.id)
+        measures = Measures(r for r in sound(store, "report", out) if r.manifest.inputs.get("set") == artifact.id)
         found = {measure.report.id: measure.report for measure in measures.of(artifact)}
         reports = [ReportOnSet.by(report) for report in found.values()]
         pool = store.get("pool", artifact.manifest.inputs.get("pool", ""))
@@ -191,9 +192,9 @@ class ShownPool(Shown):
     sets: Sequence[Identity]
 
     @classmethod
-    def by(cls, artifact: Artifact, store: Store) -> Self:
+    def by(cls, artifact: Artifact, store: Store, out: Sink) -> Self:
         """A pool with its sets."""
-        sets = [Identity.of(a) for a in store.list("set") if a.manifest.inputs.get("pool") == artifact.id]
+        sets = [Identity.of(a) for a in sound(store, "set", out) if a.manifest.inputs.get("pool") == artifact.id]
         return cls.of(artifact.manifest, artifact=Identity.of(artifact), sets=sets)
 
     def measured(self) -> Iterator[Block]:
@@ -216,7 +217,7 @@ class ShownReport(Shown):
     set: Identity | None
 
     @classmethod
-    def by(cls, artifact: Artifact, store: Store) -> Self:
+    def by(cls, artifact: Artifact, store: Store, out: Sink) -> Self:  # noqa: ARG003
         """A report with its rows and its set. Raises ArtifactError where it is damaged."""
         measured = store.get("set", artifact.manifest.inputs.get("set", ""))
         return cls.of(
@@ -242,8 +243,8 @@ _KINDS: Mapping[str, type[ShownSet] | type[ShownPool] | type[ShownReport]] = {
 }
 
 
-def shown(artifact: Artifact, store: Store) -> Shown:
-    """All that there is to show of an artifact, with what the store knows of it."""
+def shown(artifact: Artifact, store: Store, out: Sink) -> Shown:
+    """All that there is to show of an artifact, with what the store knows of it; `out` hears of what is damaged."""
     if artifact.kind in _KINDS:
-        return _KINDS[artifact.kind].by(artifact, store)
+        return _KINDS[artifact.kind].by(artifact, store, out)
     return Shown.of(artifact.manifest, artifact=Identity.of(artifact))

@@ -13,7 +13,6 @@ from apmctl.text import date, reading
 
 if TYPE_CHECKING:
     from apmctl_core.artifacts.artifact import Artifact
-    from apmctl_core.artifacts.store import Store
 
 _WIDEST = 60
 _OF_THE_SET = ("images",)  # what a protocol says of the set, not of the networks
@@ -42,14 +41,14 @@ class Contrast(Document):
     accuracies: Sequence[Accuracies]
 
     @classmethod
-    def by(cls, artifacts: Sequence[Artifact], store: Store) -> Self:
-        """What artifacts differ in, with the accuracies that the store knows."""
+    def by(cls, artifacts: Sequence[Artifact], reports: Sequence[Artifact]) -> Self:
+        """What artifacts differ in, with the accuracies that reports know."""
         from apmctl_core.artifacts import differences
 
         return cls(
             artifacts=[Identity.of(artifact) for artifact in artifacts],
             differences=differences.between([artifact.manifest for artifact in artifacts]),
-            accuracies=list(_accuracies(artifacts, Measures([*store.list("report"), *artifacts]))),
+            accuracies=list(_accuracies(artifacts, Measures([*reports, *artifacts]))),
         )
 
     def brief(self) -> str:

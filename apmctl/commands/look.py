@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from apmctl import progress
 from apmctl.blocks import Block, Table
 from apmctl.commands.runs import UnfinishedRun, unfinished
-from apmctl.measures import Measures, labels, network, number, protocol, setting
+from apmctl.measures import Measures, labels, network, number, protocol, setting, sound
 from apmctl.options import OUTPUT, REF, STORE
 from apmctl.output import Sink
 from apmctl.results import Document, Identity
@@ -187,10 +187,7 @@ _CHOICE = (
 @takes(together("choice", _CHOICE, lambda values: Choice(**values)), STORE, OUTPUT)
 def list_(choice: Choice, store: Store, out: Sink) -> None:
     """List artifacts with their accuracies beside random real images, and unfinished runs with their progress."""
-    artifacts, damaged = store.scan()
-    for entry in damaged:
-        out.note(f"skipped {entry.ref}: {entry.error.message}", "warning")
-    out.result(Listing.by(artifacts, store.runs(), choice))
+    out.result(Listing.by(sound(store, None, out), store.runs(), choice))
 
 
 @takes(REF, STORE, OUTPUT)

@@ -61,6 +61,9 @@ def remove(refs: list[str], yes: bool, store: Store, out: Sink) -> None:
     freed = sum(tree_bytes(target.path) for target in plan.targets)
     if not (plan.plain or yes):
         _ask(plan, freed, out)
+    if yes:
+        for broken in plan.broken:
+            out.note(consequence(broken), "warning")
     for target in reversed(plan.targets):  # a killed command leaves no report without its set
         store.remove(target)
     out.result(

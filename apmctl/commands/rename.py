@@ -40,5 +40,5 @@ def rename(ref: str, name: str, store: Store, out: Sink) -> None:
     """Give an artifact another name; its id stays, and with it what was made from it."""
     with progress.listening(out) as emit:
         artifact = store.find(ref, emit=emit)
-        renamed = store.rename(artifact, name)
+        renamed = store.rename(artifact, name, emit)
     out.result(Renamed(artifact=Identity.of(renamed), renamed=artifact.ref))

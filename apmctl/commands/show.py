@@ -51,6 +51,7 @@ def show(refs: list[str], all: bool, store: Store, out: Sink) -> None:
     with progress.listening(out) as emit:
         from apmctl import shown  # a dozen results, which no other command needs
         from apmctl.commands.contrast import Contrast
+        from apmctl.measures import sound
         from apmctl_core.artifacts.verify import note_missing_digest
         from apmctl_core.hub.find import find
 
@@ -59,8 +60,8 @@ def show(refs: list[str], all: bool, store: Store, out: Sink) -> None:
             note_missing_digest(artifact, emit)
     result: Result
     if len(artifacts) > 1:
-        result = Contrast.by(artifacts, store)
+        result = Contrast.by(artifacts, sound(store, "report", out))
     else:
-        first = shown.shown(artifacts[0], store)
+        first = shown.shown(artifacts[0], store, out)
         result = Everything(first) if all else first
     out.result(result)

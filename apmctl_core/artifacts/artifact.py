@@ -59,7 +59,7 @@ class Artifact:
 
     def require_sha256(self, name: str, sha256: str) -> None:
         """Raise ArtifactError where the sha256 of a file is not the one that the manifest lists."""
-        require_sha256(name, self.manifest.files[name].sha256, sha256)
+        require_sha256(self.path / name, self.manifest.files[name].sha256, sha256)
 
     def tensors(self, name: str, expected: Mapping[str, Layout], *, finite: bool = False) -> dict[str, Tensor]:
         """The tensors of a file, which must be the bytes that were written, laid out as `expected`.

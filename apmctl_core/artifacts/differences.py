@@ -59,5 +59,5 @@ def _values(row: Sequence[Any]) -> str:
 
 
 def _value(value: Any) -> str:
-    text = "none" if value is None else " ".join(str(value).split())
+    text = "-" if value is None else " ".join(str(value).split())
     return text if len(text) <= 40 else f"{text[:12]}..."

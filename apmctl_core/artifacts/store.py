@@ -24,6 +24,7 @@ from apmctl_core.storage import files, locks
 from apmctl_core.storage.files import TRASH, discard
 from apmctl_core.storage.garbage import Garbage
 
+_WAIT = "wait for it to end, then rename it"
 list_ = list  # inside Store, `list` is a method
 
 
@@ -181,18 +182,24 @@ class Store:
             self._sweep(target.kind)
             files.remove_empty(target.path.parent, folder)
 
-    def rename(self, artifact: Artifact, name: str) -> Artifact:
+    def rename(self, artifact: Artifact, name: str, emit: Emit = silent) -> Artifact:
         """The artifact under another name. Its id stays, and with it what others say that they were made from.
 
         One rename of its folder, which gives the name, is all that counts: the manifest follows. Raises StoreError
-        while a process works on it, ArtifactError for a name that none may have and where it is not in this store.
+        while a process works on it or with it, ArtifactError for a name that none may have and where it is not in this
+        store.
         """
         folder = self._folder(artifact.kind)
         if artifact.path.resolve().parent.parent != folder.resolve():
             raise ArtifactError(f"{artifact.path} is not in the store {self.root}", "give the name of one that is")
         target = folder / manifests.check_name(name) / artifact.id
         key, what = f"{artifact.kind}-{artifact.id}", f"{artifact.kind} {artifact.ref}"
-        with locks.hold(self.locks, key, what, wait=False, hint="wait for it to end, then rename it"):
+        with locks.hold(self.locks, key, what, wait=False, hint=_WAIT):
+            if not artifact.path.is_dir():  # another process was first
+                artifact = self.find(artifact.id, artifact.kind)
+            for run in self.runs():
+                if run.running and run.request and artifact.id in run.request.needs:
+                    raise StoreError(f"{run.kind} {run.ref} is being made with {artifact.ref}", _WAIT)
             document = manifests.renamed(artifact.path, name)
             if target.exists() and not target.samefile(artifact.path):
                 raise ArtifactError(f"{name}@{artifact.id} already exists", "remove one of the two with `rm`")
@@ -203,7 +210,10 @@ class Store:
                 files.sync(target.parent)
                 files.write_bytes(target / manifests.FILE_NAME, document)
             files.remove_empty(artifact.path.parent)
-            return open_stored(target, artifact.kind)
+        same = [each for each in files.subfolders(target.parent) if manifests.is_id(each.name)]
+        if len(same) > 1:
+            emit(Note(text=f"{len(same)} {artifact.kind}s are named {name}; the bare name means the newest of them"))
+        return open_stored(target, artifact.kind)
 
     def _folder(self, kind: str) -> Path:
         return self.root / KINDS[kind].folder

@@ -178,7 +178,7 @@ class ApmConfig(DistillConfig):
         epochs = self.student.epochs
         if self.checkpoints > epochs:
             message = f"`distill.checkpoints` {self.checkpoints} is more than `distill.student.epochs` {epochs}"
-            hint = "a student has at most one checkpoint per epoch"
+            hint = f"a student has at most one per epoch: set `distill.checkpoints` to {epochs} or less"
             raise ConfigError(message, hint, field="distill.checkpoints")
 
     def settled(self, num_classes: int) -> Self:

@@ -52,19 +52,19 @@ def verdict(row: ReportRow) -> Verdict:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The 95% interval of a mean over networks, by Student's t; None of fewer than two."""
+    """The 95% interval of a mean accuracy over networks, by Student's t; None of fewer than two."""
     if len(values) < 2:
         return None
     reach = student_t(len(values) - 1) * math.sqrt(variance(values) / len(values))
-    return fmean(values) - reach, fmean(values) + reach
+    return max(0.0, fmean(values) - reach), min(1.0, fmean(values) + reach)
 
 
 def difference(own: Sequence[float], other: Sequence[float]) -> tuple[float, float] | None:
-    """The 95% interval of the difference of two means, by Welch's t; None where either has fewer than two values."""
+    """The 95% interval of a difference of mean accuracies, by Welch's t; None where either is of fewer than two."""
     if min(len(own), len(other)) < 2:
         return None
     middle, reach = fmean(own) - fmean(other), _reach(own, other)
-    return middle - reach, middle + reach
+    return max(-1.0, middle - reach), min(1.0, middle + reach)
 
 
 def unmoved(metrics: Mapping[str, Any]) -> str | None:

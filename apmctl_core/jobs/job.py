@@ -185,7 +185,7 @@ class Job(ABC):
         if self.name in (None, existing.name):
             return existing
         try:
-            renamed = session.store.rename(existing, str(self.name))
+            renamed = session.store.rename(existing, str(self.name), session.emit)
         except StoreError as e:
             session.emit(Note(text=f"keeping the name of {existing.ref}: {e.message}", level="warning"))
             return existing

@@ -44,7 +44,13 @@ class Architectures(Registry[Architecture]):
         if colon and family in self.families:
             return self.families[family](member)
         base, *words = name.split("-")
-        return self._variant(self[base], words, name) if words and base in self else super().__missing__(name)
+        if words and base in self:
+            return self._variant(self[base], words, name)
+        try:
+            return super().__missing__(name)
+        except ConfigError as e:
+            families = ", ".join(f"{prefix}:NAME" for prefix in self.families)
+            raise ConfigError(e.message, f"{e.hint}; or {families}, or a variant such as convnet3-batch-max") from None
 
     def _variant(self, plain: Architecture, words: Sequence[str], name: str) -> Architecture:
         options: dict[str, str] = {}

@@ -197,10 +197,10 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def require_sha256(name: str, wanted: str, found: str) -> None:
+def require_sha256(path: Path, wanted: str, found: str) -> None:
     """Raise ArtifactError where the sha256 of a file is not the one that was listed when it was written."""
     if found != wanted:
-        raise ArtifactError(f"{name} is not the file that was written: its sha256 differs", DAMAGED_HINT)
+        raise ArtifactError(f"{path} is not the file that was written: its sha256 differs", DAMAGED_HINT)
 
 
 def tree_bytes(path: Path) -> int:

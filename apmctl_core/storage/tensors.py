@@ -124,7 +124,7 @@ def read(
             if sha256 is not None:
                 digest.update(raw_bytes(tensor))
     if sha256 is not None:
-        require_sha256(path.name, sha256, digest.hexdigest())
+        require_sha256(path, sha256, digest.hexdigest())
     if finite:
         check_finite(tensors, str(path))
     return tensors, header.metadata

@@ -14,7 +14,7 @@ import pytest
 from apmctl import measures, shown
 from apmctl.blocks import as_text
 from apmctl.commands import contrast, look, removal, show
-from apmctl.output import to_json
+from apmctl.output import Sink, to_json
 from apmctl.results import Judged
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.artifacts.store import Store
@@ -175,8 +175,8 @@ def test_strings_from_an_artifact_cannot_control_the_terminal(
     for module in (measures, shown):
         monkeypatch.setattr(module, "report_rows", lambda _: [row])
     store = Store(root)
-    one = shown.shown(artifact, store)
-    results = (one, show.Everything(one), contrast.Contrast.by([artifact, put_report(root)], store))
+    one = shown.shown(artifact, store, Sink())
+    results = (one, show.Everything(one), contrast.Contrast.by([artifact, put_report(root)], []))
     removed = removal.Removed(removed=[evil], reports=[], broken=[], freed_bytes=0)
     for result in (*results, look.Listing.by([artifact], []), removed):
         for text in (as_text(result.blocks()), to_json(result)):

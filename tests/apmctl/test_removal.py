@@ -80,8 +80,9 @@ def test_rm_of_a_pool_says_what_depends_on_it_and_needs_a_yes(cli: Cli, pool: Ar
         "hint: add --yes to remove it all the same",
     ]
     assert refs(cli) == {pool.ref, distilled.ref}
-    document = cli("rm", "teachers", "--yes", "--json").document
-    assert (document["removed"], document["broken"]) == ([pool.ref], [distilled.ref])
+    told = cli("rm", "teachers", "--yes", "--json")
+    assert (told.document["removed"], told.document["broken"]) == ([pool.ref], [distilled.ref])
+    assert told.err == f"warning: 1 artifact was made with pool {pool.ref} and {consequence}{distilled.ref}\n"
     assert refs(cli) == {distilled.ref}
 
 

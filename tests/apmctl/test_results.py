@@ -17,13 +17,14 @@ from apmctl.commands.about import Presets
 from apmctl.commands.hub import Location, Pulled, Pushed
 from apmctl.commands.make import Made, Planned, Released
 from apmctl.output import to_json
-from apmctl.results import Identity, Judged, Product, accuracies
+from apmctl.results import Identity, Judged, Product, Timed, accuracies
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.config import to_dict
 from apmctl_core.config.presets import PRESETS
 from apmctl_core.hub.pull import Pulled as Fetched
 from apmctl_core.hub.push import Pushed as Publication
 from apmctl_core.jobs import Outcome, PlanStep
+from apmctl_core.jobs.work import StageTime
 from apmctl_core.network.references import Reference
 
 from .conftest import Answer
@@ -177,3 +178,14 @@ def test_tables_fit_a_terminal_of_80_columns_without_being_cut(narrow: Console) 
     assert lines[-1].endswith("9.2 to 16 days")
     assert max(map(len, lines)) <= 80
     assert not any("…" in line for line in lines)
+
+
+def test_stages_of_one_name_are_one_in_the_last_lines() -> None:
+    stages = [
+        StageTime(name="choose", seconds=1.0, artifact="a"),
+        StageTime(name="choose", seconds=0.0, reused=True, artifact="b"),
+        StageTime(name="choose", seconds=2.0, artifact="c"),
+        StageTime(name="teachers", seconds=0.0, reused=True, artifact="d"),
+    ]
+    (first, _) = Timed(elapsed_s=3.0, peak_memory_bytes=0, total_s=4.0, stages=stages).cost()
+    assert first == "4.0 s (choose 3.0 s, teachers reused, other 1.0 s)"

@@ -72,16 +72,15 @@ class ReportRow(Struct, frozen=True):
 
     def cells(self) -> tuple[str, str, str]:
         """Accuracy, accuracy of random real images and the difference, in per cent, for a table."""
-        own = percent(self.accuracy_mean, self.accuracy_std)
+        own = _shown(self.accuracies)
         if not self.random_accuracies:
             return own, "-", "-"
-        mean, std = fmean(self.random_accuracies), _std(self.random_accuracies)
-        return own, percent(mean, std), f"{100 * (self.accuracy_mean - mean):+.1f}"
+        difference = 100 * (self.accuracy_mean - fmean(self.random_accuracies))
+        return own, _shown(self.random_accuracies), f"{difference:+.1f}"
 
     def cell(self, coreset: str) -> str:
         """The accuracy of a coreset in per cent, for a table."""
-        values = self.coresets.get(coreset)
-        return percent(fmean(values), _std(values)) if values else "-"
+        return _shown(self.coresets.get(coreset, ()))
 
 
 class Report(Struct, frozen=True):
@@ -94,6 +93,13 @@ class Report(Struct, frozen=True):
 def percent(mean: float, std: float) -> str:
     """A fraction in per cent, with its standard deviation."""
     return f"{100 * mean:.1f} ± {100 * std:.1f}"
+
+
+def _shown(accuracies: Sequence[float]) -> str:
+    """A mean for a table, with its deviation where there is more than one."""
+    if len(accuracies) < 2:
+        return f"{100 * accuracies[0]:.1f}" if accuracies else "-"
+    return percent(fmean(accuracies), _std(accuracies))
 
 
 def save_report(folder: Path, report: Report) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from apmctl_core.artifacts import Artifact, Store, open_artifact
+from apmctl_core.artifacts import Artifact, Store, open_artifact, request
+from apmctl_core.artifacts.request import Request
 from apmctl_core.artifacts.verify import verify
 from apmctl_core.errors import ArtifactError, StoreError
+from apmctl_core.events import Event, Note
 from apmctl_core.storage import locks
 from tests.apmctl_core.artifacts.artifact_samples import teacher_shapes
 from tests.command import Shell
@@ -97,6 +99,39 @@ def test_what_is_being_worked_on_is_not_renamed(store: Store, put: Put) -> None:
         store.rename(made, "best")
     assert "then rename it" in caught.value.hint
     assert store.list() == [made]
+
+
+def test_what_a_running_command_is_made_with_is_not_renamed(store: Store, put: Put) -> None:
+    pool, other = put["pool"](store), put["pool"](store, "other", 5)
+    with store.workspace("set", "set", "0" * 12) as work:
+        work.save_state("images", {}, {})
+        request.write(work.path, Request(action="distill", target="set@000000000000", needs=(pool.id,)))
+        with pytest.raises(StoreError, match=f"set set@000000000000 is being made with {pool.ref}") as caught:
+            store.rename(pool, "best")
+        assert "wait for it to end" in caught.value.hint
+        assert store.rename(other, "free").name == "free"
+    assert store.rename(pool, "best").name == "best"  # the run is idle, and asks for the pool by its id
+
+
+def test_an_artifact_that_another_process_has_just_renamed_is_renamed_again(store: Store, put: Put) -> None:
+    made = put["set"](store)
+    store.rename(made, "first")
+    assert store.rename(made, "second").ref == f"second@{made.id}"
+    store.remove(store.find(made.id))
+    with pytest.raises(ArtifactError, match=f"there is no set '{made.id}'"):
+        store.rename(made, "third")
+
+
+def test_a_name_that_others_have_is_said(store: Store, put: Put) -> None:
+    heard: list[Event] = []
+    one, two, report = put["set"](store), put["set"](store, "other", 5), put["report"](store, "best")
+    store.rename(one, "best", heard.append)
+    assert heard == []  # a report of that name is no set
+    store.rename(two, "best", heard.append)
+    assert [note.text for note in heard if isinstance(note, Note)] == [
+        "2 sets are named best; the bare name means the newest of them"
+    ]
+    assert report.path.is_dir()
 
 
 def test_a_disk_that_refuses_leaves_the_old_name(store: Store, put: Put, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,4 +156,4 @@ def test_a_report_with_a_changed_accuracy_is_on_no_card(store: Store) -> None:
     assert reported(store, distilled, heard.append) == []
     (note,) = heard
     assert isinstance(note, Note)
-    assert note.text.startswith(f"skipped {report.ref}: report.json is not the file that was written")
+    assert note.text.startswith(f"skipped {report.ref}: {report.path}/report.json is not the file that was written")

@@ -102,6 +102,8 @@ def test_an_unknown_network_is_refused_with_the_near_ones(arch: str, says: str) 
     with pytest.raises(ConfigError, match=says) as caught:
         network(arch)
     assert caught.value.hint
+    if "-" not in arch and ":" not in arch:
+        assert caught.value.hint.endswith("or torchvision:NAME, or a variant such as convnet3-batch-max")
 
 
 @pytest.mark.parametrize("name", ["resnet34", "densenet121", "shufflenet_v2_x1_0", "squeezenet1_1", "convnext_tiny"])
