@@ -5,16 +5,19 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor
 
+from apmctl_core.artifacts import Artifact
 from apmctl_core.artifacts.kinds.coresets import load_coreset
 from apmctl_core.artifacts.kinds.reports import load_report
 from apmctl_core.errors import ArtifactError, ConfigError, DataError
 from apmctl_core.evaluation.coreset import ClassView, labelled
 from apmctl_core.evaluation.coresets import CORESETS, choose
 from apmctl_core.jobs import Session, distill_set, evaluate_set
+from apmctl_core.jobs.commands import coreset_job
 from apmctl_core.models import build
 from apmctl_core.training.examples import exact_images
 from tests.apmctl_core.jobs.conftest import RECIPE, session  # noqa: F401
@@ -146,3 +149,10 @@ def test_a_set_whose_pool_is_gone_has_no_coresets(session: Session) -> None:  # 
     session.store.remove(session.store.find(made.manifest.inputs["pool"]))
     with pytest.raises(ArtifactError, match="there is no pool"):
         evaluate_set(session, made.id, {"baseline": ["herding"]})
+
+
+def test_a_set_that_names_no_pool_has_no_coresets(session: Session) -> None:  # noqa: F811
+    made = distill_set(session, RECIPE).artifact
+    silent = msgspec.structs.replace(made.manifest, inputs={"data": made.manifest.inputs["data"]})
+    with pytest.raises(ArtifactError, match="does not say which pool labelled it"):
+        coreset_job(session, Artifact(made.path, silent), "herding")

@@ -45,6 +45,15 @@ def test_classics_have_the_weights_that_the_field_counts(arch: str, millions: fl
     assert sum(p.numel() for p in network(arch).parameters()) / 1e6 == pytest.approx(millions, abs=0.01)
 
 
+def test_small_images_are_not_shrunk_by_the_stem() -> None:
+    assert not layers("resnet18", nn.MaxPool2d)
+    sizes: list[torch.Size] = []
+    mobile = network("mobilenetv2")
+    mobile.features.register_forward_hook(lambda _, __, output: sizes.append(output.shape[2:]))
+    mobile.eval()(torch.zeros(1, *CIFAR))
+    assert sizes == [(4, 4)]  # three of its five strides are left
+
+
 def test_the_transformer_is_that_of_the_protocols() -> None:
     made = network("vit")
     assert (made.patch_size, made.hidden_dim, len(made.encoder.layers)) == (4, 512, 3)

@@ -15,7 +15,7 @@ from apmctl_core.training.augment import draw
 from apmctl_core.training.crops import RANDOM_RESIZED_CROP
 from apmctl_core.training.examples import TensorSource
 from apmctl_core.training.loop import Trainer
-from apmctl_core.training.mixing import CUTMIX, CUTMIX_HALF, cutmix
+from apmctl_core.training.mixing import CUTMIX, CUTMIX_HALF, Mix, cutmix
 from apmctl_core.training.procedure import CROSS_ENTROPY, Procedure
 from tests.helpers import context
 
@@ -65,6 +65,27 @@ def test_the_loss_is_that_of_both_labels_by_their_shares(monkeypatch: pytest.Mon
     mixed = whole._mixed_loss(torch.ones(2, 3, 2, 2), a, b, torch.tensor(0.25), weight)
     losses = [nn.functional.cross_entropy(logits, targets) for targets in (a, b)]
     assert float(mixed.detach()) == pytest.approx(0.25 * float(losses[0]) + 0.75 * float(losses[1]), abs=1e-6)
+
+
+def test_the_other_label_is_that_of_the_partner(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 6))
+    turned = Mix("turned", lambda x, _: (x, torch.arange(6).roll(1), 0.25))
+    trainer = Trainer(network, Procedure(loss=CROSS_ENTROPY, augmentation=None, mix=turned), context())
+    seen: list[tuple[torch.Tensor, ...]] = []
+
+    def objective(*given: torch.Tensor) -> torch.Tensor:
+        seen.append(given)
+        return network(given[0]).sum()
+
+    monkeypatch.setattr(trainer, "_objective", objective)
+    images, labels = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 3, 2, 2), torch.arange(6)
+    initial = {name: value.clone() for name, value in network.state_dict().items()}
+    source = TensorSource(images.contiguous(), labels)
+    trainer.fit(initial, source, TrainConfig(epochs=1, batch=6), Stream(0), Segment(images=6))
+    ((x, own, other, share, weight),) = seen
+    assert x[:, 0, 0, 0].tolist() == own.tolist()
+    assert other.tolist() == own.roll(1).tolist()
+    assert (float(share), weight.tolist()) == (0.25, [pytest.approx(1 / 6)] * 6)
 
 
 def test_a_mixed_training_is_the_same_for_every_segment_and_seed_and_differs_from_a_plain_one() -> None:
