@@ -32,11 +32,6 @@ class Asked:
     fraction: float | None = None
     folder: Listing | None = None
 
-    @property
-    def identity(self) -> list[object]:
-        """What the key of the cache covers beside the files of the folder; empty where nothing is asked for."""
-        return [self.name] if self.name else []
-
 
 @dataclass(frozen=True)
 class Tested:
