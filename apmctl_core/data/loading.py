@@ -106,7 +106,7 @@ def _place(name: str, spec: DatasetSpec | None, path: Path | None) -> Place:
     if spec is None and not name.startswith(PREFIX):
         if path is not None:
             raise ConfigError("`data_path` does not go with a data set given as a path", "leave it out")
-        if not name or "\0" in name or not _is_path(name):
+        if not name or "\0" in name or not is_path(name):
             raise _unknown(name)
         return list_files(Path(name))
     try:
@@ -116,7 +116,8 @@ def _place(name: str, spec: DatasetSpec | None, path: Path | None) -> Place:
     return list_files(path) if path is not None else hub
 
 
-def _is_path(name: str) -> bool:
+def is_path(name: str) -> bool:
+    """Whether a name that is not known is that of files: written as a path, or of something in this folder."""
     try:
         return os.sep in name or name.startswith("~") or Path(name).exists()
     except (OSError, ValueError):  # a name that no path can have
