@@ -136,11 +136,12 @@ def test_test_images_elsewhere_are_found_where_they_are_said_to_lie(
     outcome = evaluate_set(found, made.ref, {})
     assert outcome.metrics["results"][0].protocol["test_split"] == "moved/ (4 images)"
     assert relabel_set(found, made.ref, committee="single").artifact.id != made.id
-    # A copy in the cache does not hide that these are other images.
+    # Neither a copy in the cache nor a report that exists hides that these are other images.
     other = dataclasses.replace(given, test_path=folder(tmp_path / "wrong", {"a": 3, "b": 3}, mode="L"))
-    with pytest.raises(MismatchError, match="not the data that the artifact was made from") as mismatch:
-        evaluate_set(other, made.ref, {"repeats": 2})
-    assert "`data.test_split`" in mismatch.value.hint
+    for changes in ({}, {"repeats": 2}):
+        with pytest.raises(MismatchError, match="not the data that the artifact was made from") as mismatch:
+            evaluate_set(other, made.ref, changes)
+        assert "`data.test_split`" in mismatch.value.hint
 
 
 def test_where_test_images_lie_is_no_part_of_an_id(session: Session, root: Path, tmp_path: Path) -> None:
