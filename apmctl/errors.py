@@ -34,7 +34,8 @@ EXIT_CODES: tuple[tuple[type[core.ApmError], int], ...] = (
 _MEMORY_HINT = "bound it with --memory-budget, e.g. 2GB, or with a smaller --segment"
 
 _TABLES = {"teachers": fields.TEACHERS, "distill": fields.DISTILL, "eval": fields.EVALUATE}
-_RELABEL = {"distill.committee": "--committee"}
+_OF_SET = {"data.test_split": "--test-split"}  # where the test images of a set lie, which its recipe decides
+_MORE = {"eval": _OF_SET, "relabel": {"distill.committee": "--committee", **_OF_SET}}
 _SETTINGS = "store device compile segment memory_budget skip_broken name revision tag private license create_pr"
 _FLAGS = {name: "--" + name.replace("_", "-") for name in _SETTINGS.split()}
 _FLAGS |= {"data_path": "--data", "pool": "--teachers"}
@@ -49,7 +50,7 @@ def translate(text: str, command: str) -> str:
 
     Both stand in backquotes and may be followed by values, e.g. `model.width 64`; other words stay as they are.
     """
-    flags = _FLAGS | (_RELABEL if command == "relabel" else fields.flags_of(_TABLES.get(command, ())))
+    flags = _FLAGS | fields.flags_of(_TABLES.get(command, ())) | _MORE.get(command, {})
 
     def replaced(match: re.Match[str]) -> str:
         word, values = match[1], match[2]

@@ -48,6 +48,7 @@ def open_session(values: Values, out: Sink) -> Iterator[Session]:
             wait=not values["no_wait"],
             line=LINE.get(),
             skip_broken=bool(values["skip_broken"]),
+            test_path=values.get("test_split"),  # of other commands, it is a part of the recipe
         )
 
 
@@ -107,4 +108,9 @@ _DATA = _run("--data", Path | None, _DATA_HELP, metavar="DIR")
 _SKIP_BROKEN = _run("--skip-broken", bool | None, "Leave out images of the data set that cannot be decoded.")
 _DATA_FILES = (_DATA, _SKIP_BROKEN)
 MACHINE = together("open_session", (*_DATA_FILES, _STORE, *_COMPUTE), lambda values: partial(open_session, values))
+_TEST_HELP = "Folder of the set's test images, if they lie outside of its data set."
+_TEST = _run("--test-split", Path | None, _TEST_HELP, metavar="DIR")
+MACHINE_OF_SET = together(
+    "open_session", (_DATA, _TEST, _SKIP_BROKEN, _STORE, *_COMPUTE), lambda values: partial(open_session, values)
+)
 COMPUTE = together("machine", (*_DATA_FILES, *_COMPUTE), dict)

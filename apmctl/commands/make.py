@@ -14,7 +14,18 @@ from apmctl.blocks import Block, Pairs, Table
 from apmctl.commands.hub import Location
 from apmctl.errors import FAILED, translate
 from apmctl.fields import Settings
-from apmctl.options import DATASET, DRY_RUN, MACHINE, NAME, OUTPUT, OUTPUT_PANEL, POOL, SET, OpenSession
+from apmctl.options import (
+    DATASET,
+    DRY_RUN,
+    MACHINE,
+    MACHINE_OF_SET,
+    NAME,
+    OUTPUT,
+    OUTPUT_PANEL,
+    POOL,
+    SET,
+    OpenSession,
+)
 from apmctl.output import Result, Sink
 from apmctl.progress import Lines
 from apmctl.results import Document, Judged, Product, Timed, accuracies, flat, readings
@@ -207,7 +218,7 @@ _COMMITTEE_HELP = "Who labels: the mean of all teachers, or one."
 _COMMITTEE = option(None, "--committee", Committee, _COMMITTEE_HELP, Committee.mean, metavar="mean|single")
 
 
-@takes(SET, MACHINE, OUTPUT, _COMMITTEE, POOL, NAME)
+@takes(SET, MACHINE_OF_SET, OUTPUT, _COMMITTEE, POOL, NAME)
 def relabel(
     ref: str, committee: Committee, teachers: str | None, name: str | None, open_session: OpenSession, out: Sink
 ) -> None:
@@ -219,7 +230,7 @@ def relabel(
     out.result(Made.by("relabel", outcome))
 
 
-@takes(SET, fields.changes(fields.EVALUATE), MACHINE, OUTPUT, THRESHOLDS)
+@takes(SET, fields.changes(fields.EVALUATE), MACHINE_OF_SET, OUTPUT, THRESHOLDS)
 def evaluate(ref: str, thresholds: Thresholds, changes: dict[str, Any], open_session: OpenSession, out: Sink) -> None:
     """Train networks on a set, test them, and compare with as many random real images."""
     thresholds.check(changes)

@@ -171,6 +171,7 @@ def _as_begun(machine: Values, request: Request, store: Path) -> dict[str, Any]:
         "segment": "auto" if segment is None else str(segment),
         "memory_budget": None if budget is None else str(budget),
         "data": None if request.data_path is None else Path(request.data_path),
+        "test_split": None if request.test_path is None else Path(request.test_path),
         "skip_broken": request.skip_broken,
     }
     given = {name: value for name, value in machine.items() if value not in (None, "auto")}

@@ -34,9 +34,10 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     `target` is the name@id of what it makes in the end: a run of it may be that of a pool which it needs first.
     `recipe` is settled, save that its data set is where it lies; `set` and `pool` are ids in the store or absolute
-    paths; `changes` are those of an evaluation. `skip_broken` says whether images that cannot be decoded are left out;
-    `device` to `memory_budget` are of the machine, as in a runtime. `needs` are the ids of what the target is made
-    from; `summary` says in a few words what the run does, `line` what a person typed: both are only shown.
+    paths; `changes` are those of an evaluation. `data_path` and `test_path` say where the data and a set's test images
+    lie, `skip_broken` whether images that cannot be decoded are left out; `device` to `memory_budget` are of the
+    machine, as in a runtime. `needs` are the ids of what the target is made from; `summary` says in a few words what
+    the run does, `line` what a person typed: both are only shown.
     """
 
     schema: Literal[1] = 1
@@ -49,6 +50,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     committee: _Text = "mean"
     changes: dict[str, Any] = {}
     data_path: _Source | None = None
+    test_path: _Source | None = None
     skip_broken: bool = False
     device: _Text = "auto"
     compile: bool | None = None

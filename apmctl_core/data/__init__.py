@@ -4,7 +4,7 @@
 """
 
 from apmctl_core.data.dataset import Dataset, Split, release
-from apmctl_core.data.loading import Choices, find_cached, find_fingerprint, inspect, load
+from apmctl_core.data.loading import Choices, find_cached, find_fingerprint, inspect, is_path, load
 from apmctl_core.data.sampling import require_images, stratified_sample
 from apmctl_core.data.source import KNOWN, DatasetSpec
 
@@ -17,6 +17,7 @@ __all__ = [
     "find_cached",
     "find_fingerprint",
     "inspect",
+    "is_path",
     "load",
     "release",
     "require_images",

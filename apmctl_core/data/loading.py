@@ -14,9 +14,10 @@ from typing import Any, TypedDict, Unpack
 
 import apmctl_core.data.known  # noqa: F401  # registers the known data sets
 from apmctl_core.data import cache as store
+from apmctl_core.data.checks import compare, require_known, require_size
 from apmctl_core.data.dataset import Dataset
 from apmctl_core.data.labels import Assembled, assemble
-from apmctl_core.data.source import KNOWN, DatasetSpec, Listing, Source, are_numbers
+from apmctl_core.data.source import KNOWN, DatasetSpec, Listing, Source
 from apmctl_core.data.splits import Asked, Place, asked, with_folder
 from apmctl_core.data.walk import list_files
 from apmctl_core.errors import ConfigError, DataError
@@ -28,7 +29,6 @@ from apmctl_core.storage.files import sweep
 from apmctl_core.storage.locks import hold
 
 MAX_RESOLUTION = 4096
-_LISTED = 3  # classes that an error names
 
 
 class Choices(TypedDict, total=False):
@@ -106,7 +106,7 @@ def _place(name: str, spec: DatasetSpec | None, path: Path | None) -> Place:
     if spec is None and not name.startswith(PREFIX):
         if path is not None:
             raise ConfigError("`data_path` does not go with a data set given as a path", "leave it out")
-        if not name or "\0" in name or not _is_path(name):
+        if not name or "\0" in name or not is_path(name):
             raise _unknown(name)
         return list_files(Path(name))
     try:
@@ -116,7 +116,8 @@ def _place(name: str, spec: DatasetSpec | None, path: Path | None) -> Place:
     return list_files(path) if path is not None else hub
 
 
-def _is_path(name: str) -> bool:
+def is_path(name: str) -> bool:
+    """Whether a name that is not known is that of files: written as a path, or of something in this folder."""
     try:
         return os.sep in name or name.startswith("~") or Path(name).exists()
     except (OSError, ValueError):  # a name that no path can have
@@ -195,60 +196,10 @@ def _assembled(request: Request, emit: Emit) -> Assembled:
     data = assemble(_open(request, emit), emit, request.wanted, request.official)
     if request.place is None and not request.wanted.name:  # known by what it holds out
         data = replace(data, tested=replace(data.tested, told=False))
-    _require_known(request, data.classes)
-    _require_size(request, data)
-    _compare(request, data, emit)
+    require_known(request.spec, request.place, data.classes)
+    require_size(request.spec, request.place, data)
+    compare(request.spec, request.wanted, data, emit)
     return data
-
-
-def _require_known(request: Request, classes: tuple[str, ...]) -> None:
-    """Raise DataError where files under a known name have other classes: the name decides settings and comparisons."""
-    spec, place = request.spec, request.place
-    if spec is None or not isinstance(place, Listing) or spec.has(classes):
-        return
-    found = f"{place.root} has {_listed(len(classes), classes)}"
-    raise DataError(
-        f"{found}; {spec.name} has {_listed(spec.num_classes, spec.classes)}",
-        _other(place),
-    )
-
-
-def _require_size(request: Request, data: Assembled) -> None:
-    """Raise DataError where files whose classes have no names have images of another size than a known set's."""
-    spec, place = request.spec, request.place
-    if spec is None or spec.photographs or not isinstance(place, Listing) or not are_numbers(data.classes):
-        return
-    from apmctl_core.data.decode import Undecodable, look
-
-    try:
-        _, height, width = look(next(iter(data.rows.batches())))
-    except Undecodable:  # decoding says more
-        return
-    if (height, width) != spec.shape[1:]:
-        own = f"{spec.name}'s are {spec.shape[2]}x{spec.shape[1]}"
-        raise DataError(f"the images in {place.root} are {width}x{height}; {own}", _other(place))
-
-
-def _other(place: Listing) -> str:
-    return f"give the folder itself as the data set: `distill {place.root}`"
-
-
-def _listed(count: int, names: Sequence[str]) -> str:
-    more = ", ..." if count > _LISTED else ""
-    return f"{count} classes" + (f" ({', '.join(names[:_LISTED])}{more})" if names else "")
-
-
-def _compare(request: Request, data: Assembled, emit: Emit) -> None:
-    """Say where a known set is not the full one: numbers on a part do not compare with published ones."""
-    spec = request.spec
-    if spec is None:
-        return
-    full, counts = (spec.num_classes, spec.train, spec.test), (len(data.classes), *data.counts)
-    as_asked = request.wanted.name and sum(counts[1:]) in (spec.train, spec.train + spec.test)
-    if counts != full and not (as_asked and counts[0] == full[0]):
-        text = "{:,} classes, {:,} training and {:,} test images"
-        note = f"this copy of {request.name} has {text.format(*counts)}; the full set has {text.format(*full)}"
-        emit(Note(text=note, level="warning"))
 
 
 def _cached(request: Request, cache: Path) -> Dataset | None:
@@ -256,7 +207,7 @@ def _cached(request: Request, cache: Path) -> Dataset | None:
     dataset = store.read(cache / "data" / request.key, request.name)
     if dataset is None or not (dataset.split is not None or _official(request.spec, dataset)):
         return None
-    _require_known(request, dataset.classes)
+    require_known(request.spec, request.place, dataset.classes)
     return dataset
 
 

@@ -16,6 +16,7 @@ from apmctl_core.errors import DataError
 from apmctl_core.network.references import Reference
 
 FIFTH = 0.2
+TRAIN = "train"
 
 Place = Reference | Listing | None
 """Where a data set is: on the Hub, in local files, or in an installed package (None)."""
@@ -31,11 +32,6 @@ class Asked:
     name: str = ""
     fraction: float | None = None
     folder: Listing | None = None
-
-    @property
-    def identity(self) -> list[object]:
-        """What the key of the cache covers beside the files of the folder; empty where nothing is asked for."""
-        return [self.name] if self.name else []
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ def asked(text: str | None, place: Place) -> tuple[Asked, Place]:
     """What `data.test_split` asks for at a place, and the place without the folder that it names, if it names one.
 
     A bare name is a folder or a split of the data set, a path with a slash is a folder elsewhere. Raises DataError for
-    a path with nothing there, ConfigError for a fraction that is none.
+    a path with nothing there and for the training images, ConfigError for a fraction that is none.
     """
     if text is None:
         return Asked(), place
@@ -79,12 +75,23 @@ def asked(text: str | None, place: Place) -> tuple[Asked, Place]:
         return Asked(f"{fraction:g}", fraction), place
     name = text.rstrip("/")
     if isinstance(place, Listing) and PurePosixPath(name) in place.folders:
+        folders = sorted(path.name for path in place.folders if len(path.parts) == 1)
+        if name == TRAIN:
+            raise _trained(f"{TRAIN}/", [f"{each}/" for each in folders if each != TRAIN])
         rest, folder = _apart(place, PurePosixPath(name))
+        if not rest.files:
+            raise DataError(f"{name}/ has all images of the data set", "it needs others to train on, e.g. in train/")
         return Asked(f"{name}/", folder=folder), rest
     if is_elsewhere(text):
         folder = replace(list_files(Path(text)), whole=True)
         return Asked(f"{folder.root.name}/", folder=folder), place
     return Asked(name), place
+
+
+def _trained(what: str, others: Sequence[str]) -> DataError:
+    """The error for the training images as test images; `others` are what else there is to test on."""
+    choices = f"test on other images: {', '.join(others)}" if others else "leave `data.test_split` out"
+    return DataError(f"{what} has the training images", choices)
 
 
 def _apart(listing: Listing, name: PurePosixPath) -> tuple[Listing, Listing]:
@@ -101,8 +108,12 @@ DEFAULT = Asked()
 
 
 def with_folder(source: Source, folder: Source, name: str) -> Source:
-    """A source whose only test split is the rows of another one, the labels of which become those of the first."""
+    """A source whose only test split is the rows of another one, the labels of which become those of the first.
+
+    Raises DataError where these rows are training images, or have numbers for labels where the first has names.
+    """
     rows, names = folder.train, source.names
+    _require_apart(source.train, rows, name)
     if (names is None) != (folder.names is None):
         raise DataError(f"{name} and the training images do not label their classes alike", "use names in both")
     if names is not None and folder.names is not None:
@@ -110,6 +121,15 @@ def with_folder(source: Source, folder: Source, name: str) -> Source:
         number = np.array([names.index(each) for each in folder.names], dtype=np.int64)
         rows = replace(rows, labels=np.where(rows.labels < 0, -1, number[rows.labels]))
     return replace(source, tests=(replace(rows, name=name),), names=names)
+
+
+def _require_apart(train: Rows, test: Rows, name: str) -> None:
+    """Raise DataError for a test image that is trained on: a folder may be, hold, or lie in that of the training."""
+    tested = {test.where(i) for i in range(len(test))}
+    shared = next((place for place in map(train.where, range(len(train))) if place in tested), None)
+    if shared is not None:
+        hint = "give a folder with other images; one inside of the data set is given by its name, without a path"
+        raise DataError(f"{name} has training images, e.g. {shared}", hint)
 
 
 def choose(source: Source, wanted: Asked, official: Sequence[str]) -> tuple[Rows | None, Tested]:
@@ -131,9 +151,11 @@ def choose(source: Source, wanted: Asked, official: Sequence[str]) -> tuple[Rows
 
 def _named(source: Source, name: str) -> Rows:
     rows = next((rows for rows in source.tests if rows.name == name), None)
+    if rows is None and name == TRAIN:
+        raise _trained("the train split", [rows.name for rows in source.tests])
     if rows is None:
         own = ", ".join(rows.name for rows in source.tests) or "none"
-        hint = f"it has: {own}; write a folder elsewhere with a slash, e.g. ./{name}"
+        hint = f"it has: {own}; give a folder elsewhere by its path: `data.test_split ./{name}`"
         raise DataError(f"the data set has no folder or split {name!r} to test on", hint)
     if not _labelled(rows):
         raise DataError(f"the split {name!r} has images without label", "choose another `data.test_split`")

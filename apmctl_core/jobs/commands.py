@@ -59,6 +59,8 @@ def evaluate_set(session: Session, ref: str, changes: dict[str, Any]) -> Outcome
     Raises MismatchError where the data at hand is not what the set was distilled from.
     """
     job = report_job(session, ref, changes)
+    if session.test_path is not None:  # other images than those of a report that exists must not go unnoticed
+        session.load(job.recipe.data, job.fingerprint)
     outcome = run(asked(session, "eval", job, changes=changes), job)
     return replace(outcome, metrics={"set": job.distilled.ref, "results": load_report(outcome.artifact).rows})
 

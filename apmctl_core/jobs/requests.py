@@ -54,15 +54,20 @@ def _request(session: Session, action: str, job: Job, given: dict[str, object]) 
 
 
 def _machine(session: Session) -> dict[str, object]:
-    runtime, path = session.runtime, session.data_path
+    runtime = session.runtime
     return {
         "device": runtime.device.type,
         "compile": runtime.compile,
         "segment": runtime.limit,
         "memory_budget": runtime.memory_budget,
-        "data_path": None if path is None else str(path.expanduser().absolute()),
+        "data_path": _absolute(session.data_path),
+        "test_path": _absolute(session.test_path),
         "skip_broken": session.skip_broken,
     }
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.expanduser().absolute())
 
 
 def _ref(session: Session, source: Located) -> str:

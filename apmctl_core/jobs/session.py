@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apmctl_core import data as datasets
@@ -10,10 +10,11 @@ from apmctl_core.artifacts import Artifact, Store
 from apmctl_core.artifacts.request import Request
 from apmctl_core.config import DataConfig
 from apmctl_core.data import Choices, Dataset
-from apmctl_core.errors import MismatchError
+from apmctl_core.errors import DataError, MismatchError
 from apmctl_core.events import Emit, Note, silent
 from apmctl_core.hub.find import find
 from apmctl_core.machine.runtime import Runtime
+from apmctl_core.network.references import PREFIX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,8 @@ class Session:
     """The store, the runtime, where the data lies, who listens, and whether to wait for other processes.
 
     `request` is what unfinished runs keep of what they were begun for, `line` what a person typed.
-    `skip_broken` leaves out images of the data that cannot be decoded.
+    `skip_broken` leaves out images of the data that cannot be decoded. `test_path` is where the test images of an
+    artifact lie now, whose recipe has the name of their folder alone.
     """
 
     store: Store
@@ -32,6 +34,7 @@ class Session:
     request: Request | None = None
     line: str = ""
     skip_broken: bool = False
+    test_path: Path | None = None
 
     def find(self, ref: str, kind: str) -> Artifact:
         """The artifact that a user names: in the store, in a folder, or on the Hub, from which it is pulled."""
@@ -44,22 +47,37 @@ class Session:
 
         Raises DataError, NetworkError; MismatchError where the data has another fingerprint.
         """
-        cache = self.store.cache
+        if fingerprint:
+            return self._cached(config, fingerprint) or self._found(config, fingerprint)
+        dataset = datasets.load(
+            config.dataset, self.store.cache, emit=self.emit, **self._choices(config, self.data_path)
+        )
+        self.tell(dataset)
+        return dataset
+
+    def _cached(self, config: DataConfig, fingerprint: str) -> Dataset | None:
+        """The copy of that very data in the cache, if the user does not say where it lies."""
         # A recipe has the name of a folder of test images, not where it lies.
-        if fingerprint and (self.data_path is None or config.test_split is not None):
-            cached = datasets.find_fingerprint(fingerprint, cache, name=config.dataset)
-            if cached is not None:
-                return cached
+        if self.test_path is None and (self.data_path is None or config.test_split is not None):
+            return datasets.find_fingerprint(fingerprint, self.store.cache, name=config.dataset)
+        return None
+
+    def _found(self, config: DataConfig, fingerprint: str) -> Dataset:
+        """The data of an artifact, where the user says that it lies now."""
         name, path = config.dataset, self.data_path
-        if fingerprint and path is not None and name not in datasets.KNOWN:
-            name, path = str(path), None  # a recipe has the name of a folder, not where it lies
-        dataset = datasets.load(name, cache, emit=self.emit, **self._choices(config, path))
-        if not fingerprint:
-            self.tell(dataset)
-        if fingerprint and dataset.fingerprint != fingerprint:
+        if name not in datasets.KNOWN and not name.startswith(PREFIX):  # the name of a folder, not where it lies
+            if path is None and not datasets.is_path(name):
+                problem = f"the artifact was made from a folder called {name}, which is neither here nor in the cache"
+                raise DataError(problem, "say where it lies with `data_path`")
+            name, path = str(path or name), None
+        if self.test_path is not None:
+            config = replace(config, test_split=str(self.test_path.expanduser().absolute()))
+        dataset = datasets.load(name, self.store.cache, emit=self.emit, **self._choices(config, path))
+        if dataset.fingerprint != fingerprint:
+            also = " and `data.test_split`" if self.test_path is not None else ""
             raise MismatchError(
                 f"{config.dataset} as it is here is not the data that the artifact was made from",
-                "give the same files with `data_path`",
+                f"give the same files with `data_path`{also}",
             )
         return dataset
 

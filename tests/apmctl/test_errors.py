@@ -167,6 +167,12 @@ def test_what_stands_in_backquotes_is_told_in_the_words_of_distill(text: str, to
     assert shell.translate(text, "distill") == told
 
 
+@pytest.mark.parametrize("command", ["teachers", "distill", "eval", "relabel"])
+def test_where_test_images_lie_is_an_option_of_all_that_read_them(cli: Callable[..., Answer], command: str) -> None:
+    assert shell.translate("`data.test_split ./mine`", command) == "--test-split ./mine"
+    assert "--test-split" in cli(command, "--help").out
+
+
 def test_every_action_is_a_command() -> None:
     actions = "list show verify rm teachers distill relabel eval push pull presets doctor gc"
     for action in actions.split():

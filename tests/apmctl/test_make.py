@@ -153,6 +153,17 @@ def test_the_machine_reaches_the_session_and_not_the_recipe(cli: Cli, engine: En
     assert (session.runtime.segment.limit, session.runtime.compile, session.runtime.device.type) == (7, False, "cpu")
 
 
+@pytest.mark.parametrize("command", ["eval", "relabel"])
+def test_where_the_test_images_of_a_set_lie_reaches_the_session_alone(cli: Cli, measured: Engine, command: str) -> None:
+    cli(command, "x", "--test-split", "./mine")
+    ((_, (session, *rest), _),) = measured.calls
+    assert session.test_path == Path("mine")
+    assert rest in (["x"], ["x", {}])
+    cli("distill", "digits", "--ipc", "1", "--test-split", "./mine")
+    _, (_, (session, recipe), _) = measured.calls
+    assert (session.test_path, recipe.data.test_split) == (None, "./mine")
+
+
 @pytest.mark.parametrize(
     ("flags", "limit", "budget"),
     [

@@ -138,7 +138,14 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     return engine
 
 
-MACHINE = {"device": "cpu", "compile": False, "segment": 7, "memory_budget": 3 * 10**9, "data_path": "/data"}
+MACHINE = {
+    "device": "cpu",
+    "compile": False,
+    "segment": 7,
+    "memory_budget": 3 * 10**9,
+    "data_path": "/data",
+    "test_path": "/t",
+}
 TOLERANT = {"skip_broken": True}
 
 
@@ -149,7 +156,7 @@ def test_resume_asks_for_the_same_on_the_same_machine(cli: Cli, root: Path, engi
     ((session, request),) = engine.calls
     assert request == Store(root).unfinished(begun).request
     assert (session.store.root, session.data_path, session.wait) == (root, Path("/data"), True)
-    assert session.skip_broken
+    assert (session.skip_broken, session.test_path) == (True, Path("/t"))
     runtime = session.runtime
     assert (runtime.device.type, runtime.compile, runtime.limit, runtime.memory_budget) == ("cpu", False, 7, 3 * 10**9)
 

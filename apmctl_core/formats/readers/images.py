@@ -43,6 +43,14 @@ def _check(groups: Grouped, folder: Path) -> None:
         raise DataError(f"class folder {folder / empty[0]} has no images", "remove it, or add images to it")
 
 
+def _require_training(listing: Listing, groups: Grouped) -> None:
+    """Raise DataError for folders with the names of test splits, and classes below them, where there is no train/."""
+    deep = {path.parts[0] for paths in groups.values() for path in paths if len(path.parts) > 2}
+    if groups and deep.issuperset(groups) and groups.keys() <= set(_TEST):
+        found = " and ".join(f"{name}/" for name in groups)
+        raise DataError(f"{listing.root} has {found} but no train/", "put the training images into train/CLASS/")
+
+
 def _rows(listing: Listing, groups: Grouped, names: Sequence[str], split: str) -> Rows:
     number = {name: i for i, name in enumerate(names)}
     paths = [path for group in groups.values() for path in group]
@@ -62,6 +70,8 @@ def open_images(listing: Listing, spec: DatasetSpec | None, emit: Emit) -> Sourc
     split = PurePosixPath("train") in listing.folders and not listing.whole
     train_folder = PurePosixPath("train") if split else PurePosixPath()
     train = _group(listing, train_folder)
+    if not split and not listing.whole:
+        _require_training(listing, train)
     _check(train, listing.root / train_folder)
     tests: dict[str, Grouped] = {}
     if train_folder.parts:

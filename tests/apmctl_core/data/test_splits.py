@@ -126,6 +126,60 @@ def test_the_test_split_may_lie_elsewhere(tmp_path: Path, cache: Path, monkeypat
         load(str(root), cache, test_split="./nowhere")
 
 
+@pytest.mark.parametrize(
+    ("dataset", "test_split"),
+    [("set", "set"), ("set", "."), (".", "set"), ("set", "set/mine"), ("split", "split/train")],
+)
+def test_training_images_elsewhere_are_no_test_split(
+    tmp_path: Path, cache: Path, dataset: str, test_split: str
+) -> None:
+    here = tmp_path / "all"
+    folder(here / "set", {"a": 2, "b": 2, "mine/a": 1, "mine/b": 1})
+    folder(here / "split", {"train/a": 2, "train/b": 2, "test/a": 1, "test/b": 1})
+    with pytest.raises(DataError, match=r"/ has training images, e\.g\. .*000\.png") as caught:
+        load(str(here / dataset), cache, test_split=str(here / test_split))
+    assert "give a folder with other images" in caught.value.hint
+    assert load(str(here / "set"), cache, test_split="mine").split == "mine/ (2 images)"
+    assert load(str(here / "split"), cache, test_split=str(here / "split/test")).split == "test/ (2 images)"
+
+
+def test_training_rows_are_no_test_split_and_other_files_beside_them_are(tmp_path: Path, cache: Path) -> None:
+    for split, start in (("train", 0), ("test", 50)):
+        parquet(tmp_path / "set" / f"{split}.parquet", rows(6, start=start))
+    root = str(tmp_path / "set")
+    for path in (root, f"{root}/train.parquet"):
+        with pytest.raises(DataError, match=r"has training images, e\.g\. row 0 of "):
+            load(root, cache, test_split=path)
+    assert load(root, cache, test_split=f"{root}/test.parquet").split == "set/ (6 images)"
+
+
+def test_the_training_folder_or_split_by_name_is_no_test_split(tmp_path: Path, cache: Path) -> None:
+    for splits, hint in (({"train": 4}, "leave `data.test_split` out"), ({"test": 2, "mine": 1}, ": mine/, test/")):
+        with pytest.raises(DataError, match=r"^train/ has the training images$") as caught:
+            load(str(plain(tmp_path, **splits)), cache, test_split="train")
+        assert hint in caught.value.hint
+    for split in ("train", "validation"):
+        parquet(tmp_path / "rows" / f"{split}.parquet", rows(6))
+    with pytest.raises(DataError, match=r"^the train split has the training images$") as caught:
+        load(str(tmp_path / "rows"), cache, test_split="train")
+    assert ": validation" in caught.value.hint
+
+
+@pytest.mark.parametrize(("splits", "found"), [(["val"], "val/"), (["test", "valid"], "test/ and valid/")])
+def test_test_folders_alone_lack_training_images(tmp_path: Path, cache: Path, splits: list[str], found: str) -> None:
+    root = plain(tmp_path, **dict.fromkeys(splits, 4))
+    with pytest.raises(DataError, match=f"has {found} but no train/") as caught:
+        load(str(root), cache)
+    assert "train/CLASS/" in caught.value.hint
+    # Classes may have these names.
+    assert load(str(folder(tmp_path / "plain", {"test": 4, "val": 4})), cache).classes == ("test", "val")
+
+
+def test_a_test_folder_that_has_all_images_leaves_none_to_train_on(tmp_path: Path, cache: Path) -> None:
+    with pytest.raises(DataError, match=r"^val/ has all images of the data set$"):
+        load(str(plain(tmp_path, val=4)), cache, test_split="val")
+
+
 def test_parquet_is_tested_on_the_split_or_the_files_that_are_named(tmp_path: Path, cache: Path) -> None:
     for split, count, start in (("train", 12, 0), ("test", 6, 50), ("validation", 4, 90)):
         parquet(tmp_path / "set" / f"{split}.parquet", rows(count, start=start), label_feature(["x", "y"]))
@@ -148,7 +202,7 @@ def test_a_split_that_is_not_there_or_has_no_labels_is_refused(tmp_path: Path, c
     with pytest.raises(DataError, match="no folder or split 'val' to test on") as caught:
         load(root, cache, test_split="val")
     assert "it has: test; " in caught.value.hint
-    assert "./val" in caught.value.hint
+    assert "`data.test_split ./val`" in caught.value.hint
     with pytest.raises(DataError, match="'test' has images without label"):
         load(root, cache, test_split="test")
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from apmctl_core.config import DataConfig, ModelConfig
-from apmctl_core.errors import ConfigError, MismatchError
+from apmctl_core.errors import ConfigError, DataError, MismatchError
 from apmctl_core.evaluation.protocols import PROTOCOLS
 from apmctl_core.jobs import distill_set, evaluate_set, train_pool
 from apmctl_core.jobs.commands import report_job, set_job
@@ -151,6 +151,14 @@ def test_data_with_a_fingerprint_is_that_data_wherever_it_lies(session, folder):
     (folder / "train/class0/0.png").unlink()
     with pytest.raises(MismatchError, match="not the data that the artifact was made from") as caught:
         dataclasses.replace(fresh, store=type(session.store)(folder.parent / "third")).load(named, first.fingerprint)
+    assert "`data_path`" in caught.value.hint
+
+
+def test_a_folder_that_is_neither_here_nor_cached_is_asked_for(session, folder):
+    first = session.load(DataConfig(dataset=str(folder)))
+    fresh = dataclasses.replace(session, store=type(session.store)(folder.parent / "fresh"))
+    with pytest.raises(DataError, match="made from a folder called shapes") as caught:
+        fresh.load(DataConfig(dataset="shapes"), first.fingerprint)
     assert "`data_path`" in caught.value.hint
 
 

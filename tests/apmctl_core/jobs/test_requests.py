@@ -121,6 +121,21 @@ def test_test_images_elsewhere_are_found_from_another_folder_and_broken_ones_lef
     assert resume(tolerant, request).artifact.manifest.data["split"] == "other/ (3 images)"
 
 
+def test_an_evaluation_finds_data_and_test_images_where_they_were_said_to_lie(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, tests = folder(tmp_path / "mine", {"a": 6, "b": 6}), folder(tmp_path / "other", {"a": 2, "b": 2})
+    recipe = from_dict(type(RECIPE), {"data": {"dataset": str(root), "test_split": str(tests)}}, RECIPE)
+    source = distill_set(session, recipe).artifact
+    monkeypatch.chdir(tmp_path)
+    located = replace(session, data_path=Path("mine"), test_path=Path("other"))
+    with pytest.raises(Interrupted):
+        evaluate_set(stopping(located, "evaluate"), source.ref, {})
+    request = unfinished(session).request
+    assert request is not None
+    assert (request.data_path, request.test_path) == (str(root), str(tests))
+
+
 def test_a_request_that_makes_no_sense_is_refused_before_anything_is_made(session: Session) -> None:
     with pytest.raises(Interrupted):
         distill_set(stopping(session, "distill"), RECIPE)

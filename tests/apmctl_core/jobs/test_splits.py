@@ -11,10 +11,10 @@ import pytest
 
 from apmctl_core.artifacts.kinds.reports import load_report
 from apmctl_core.config import DataConfig, Recipe
-from apmctl_core.errors import ConfigError, DataError
+from apmctl_core.errors import ConfigError, DataError, MismatchError
 from apmctl_core.events import Event, Note
-from apmctl_core.jobs import Session, distill_set, evaluate_set, plan, release, train_pool
-from apmctl_core.jobs.commands import set_job
+from apmctl_core.jobs import Session, distill_set, evaluate_set, plan, relabel_set, release, train_pool
+from apmctl_core.jobs.commands import report_job, set_job
 from tests.apmctl_core.data.makers import folder
 
 from .conftest import RECIPE
@@ -120,6 +120,34 @@ def test_a_folder_of_test_images_elsewhere_is_kept_by_its_name(session: Session,
     shutil.move(tmp_path / "secret" / "other", root / "other")
     again = evaluate_set(given, made.ref, {"repeats": 2}).metrics["results"][0].protocol
     assert again["test_split"] == "other/ (4 images)"
+
+
+def test_test_images_elsewhere_are_found_where_they_are_said_to_lie(
+    session: Session, root: Path, tmp_path: Path
+) -> None:
+    made = distill_set(session, on(root, str(folder(tmp_path / "other", {"a": 2, "b": 2}, mode="L")))).artifact
+    shutil.rmtree(session.store.cache)
+    given = dataclasses.replace(session, data_path=root)
+    with pytest.raises(DataError, match="no folder or split 'other' to test on") as caught:
+        evaluate_set(given, made.ref, {})
+    assert "`data.test_split ./other`" in caught.value.hint
+    shutil.move(tmp_path / "other", tmp_path / "moved")
+    found = dataclasses.replace(given, test_path=tmp_path / "moved")
+    outcome = evaluate_set(found, made.ref, {})
+    assert outcome.metrics["results"][0].protocol["test_split"] == "moved/ (4 images)"
+    assert relabel_set(found, made.ref, committee="single").artifact.id != made.id
+    # Neither a copy in the cache nor a report that exists hides that these are other images.
+    other = dataclasses.replace(given, test_path=folder(tmp_path / "wrong", {"a": 3, "b": 3}, mode="L"))
+    for changes in ({}, {"repeats": 2}):
+        with pytest.raises(MismatchError, match="not the data that the artifact was made from") as mismatch:
+            evaluate_set(other, made.ref, changes)
+        assert "`data.test_split`" in mismatch.value.hint
+
+
+def test_where_test_images_lie_is_no_part_of_an_id(session: Session, root: Path, tmp_path: Path) -> None:
+    made = distill_set(session, on(root, str(folder(tmp_path / "other", {"a": 2, "b": 2}, mode="L")))).artifact
+    located = dataclasses.replace(session, data_path=root, test_path=tmp_path / "other")
+    assert report_job(located, made.ref, {}).id == report_job(session, made.ref, {}).id
 
 
 def test_broken_images_are_left_out_of_a_session_that_asks_for_it(heard: Any, root: Path) -> None:
