@@ -44,7 +44,7 @@ class Tested:
     held_out: bool = False
 
     def text(self, train: int, test: int) -> str:
-        """For manifests and reports, e.g. `a fixed fifth of the training images (24 of 120)` or `val/ (30 images)`."""
+        """For manifests and reports, e.g. `a held-out fifth of the images (24 of 120)` or `val/ (30 images)`."""
         if self.what == NO_TEST:
             return NO_TEST
         return f"{self.what} ({test:,} of {train + test:,})" if self.held_out else f"{self.what} ({test:,} images)"
@@ -172,7 +172,7 @@ def _words(name: str) -> str:
 
 def _held_out(fraction: float, why: str = "") -> Tested:
     part = "fifth" if fraction == FIFTH else f"{100 * fraction:g}%"
-    return Tested(f"a fixed {part} of the training images", why, held_out=True)
+    return Tested(f"a held-out {part} of the images", why, held_out=True)
 
 
 def _keys(count: int) -> np.ndarray:

@@ -140,9 +140,9 @@ def narrow() -> Console:
 
 
 def test_the_title_says_what_stood_for_a_test_split() -> None:
-    own, fifth = ROW, replace_row(ROW, protocol={"test_split": "a fixed fifth of the training images (6 of 30)"})
+    own, fifth = ROW, replace_row(ROW, protocol={"test_split": "a held-out fifth of the images (6 of 30)"})
     assert accuracies([Judged(own)])[0] == "accuracy in per cent on the test split"
-    assert accuracies([Judged(fifth)])[0] == "accuracy in per cent on a fixed fifth of the training images (6 of 30)"
+    assert accuracies([Judged(fifth)])[0] == "accuracy in per cent on a held-out fifth of the images (6 of 30)"
     assert accuracies([Judged(own), Judged(fifth)])[0] == "accuracy in per cent on the test split"
 
 

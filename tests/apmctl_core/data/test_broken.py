@@ -85,7 +85,7 @@ def test_the_counts_of_a_held_out_part_are_those_of_the_images_that_are_left(tmp
     spoil(root, "a/000.png")
     data = load(str(root), cache, skip_broken=True)
     assert len(data.train) + len(data.test) == 19
-    assert data.split == f"a fixed fifth of the training images ({len(data.test)} of 19)"
+    assert data.split == f"a held-out fifth of the images ({len(data.test)} of 19)"
     assert data.notes[-1] == f"left out a broken image: {root}/a/000.png"
 
 

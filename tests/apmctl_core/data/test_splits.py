@@ -14,7 +14,7 @@ from apmctl_core.data.splits import held_out
 from apmctl_core.errors import ConfigError, DataError
 from tests.apmctl_core.data.makers import Log, folder, label_feature, parquet, rows
 
-FIFTH = "a fixed fifth of the training images (4 of 20)"
+FIFTH = "a held-out fifth of the images (4 of 20)"
 UNLABELLED = f"testing on {FIFTH}: the data has no labelled test split"
 
 
@@ -54,9 +54,9 @@ def test_what_a_folder_is_tested_on_is_recorded_and_told_unless_it_is_its_test_f
 
 def test_a_data_set_of_a_package_is_known_by_its_split(cache: Path) -> None:
     data = load("digits", cache)
-    assert (data.split, data.notes) == ("a fixed fifth of the training images (359 of 1,797)", ())
+    assert (data.split, data.notes) == ("a held-out fifth of the images (359 of 1,797)", ())
     asked = load("digits", cache, test_split="0.1")
-    assert asked.notes == ("testing on a fixed 10% of the training images (179 of 1,797)",)
+    assert asked.notes == ("testing on a held-out 10% of the images (179 of 1,797)",)
 
 
 def test_a_fifth_by_name_is_the_fifth_that_is_taken_without(tmp_path: Path, cache: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_fraction_of_each_class_is_held_out_and_leaves_one_image(
 ) -> None:
     data = load(str(plain(tmp_path)), cache, test_split=fraction)
     assert (len(data.train), len(data.test)) == (20 - test, test)
-    assert data.split == f"a fixed {float(fraction):.0%} of the training images ({test} of 20)"
+    assert data.split == f"a held-out {float(fraction):.0%} of the images ({test} of 20)"
 
 
 def test_a_fraction_leaves_the_test_folder_out(tmp_path: Path, cache: Path) -> None:

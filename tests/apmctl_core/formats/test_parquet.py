@@ -115,7 +115,7 @@ def test_a_test_split_without_labels_is_not_tested_on(tmp_path: Path, cache: Pat
     data = load(str(tmp_path / "set"), cache)
     assert len(data.test) == 4
     assert data.notes == (
-        "testing on a fixed fifth of the training images (4 of 20): the data has no labelled test split",
+        "testing on a held-out fifth of the images (4 of 20): the data has no labelled test split",
     )
     parquet(tmp_path / "set" / "validation.parquet", rows(6))
     assert len(load(str(tmp_path / "set"), cache).test) == 6

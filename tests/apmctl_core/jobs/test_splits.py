@@ -45,7 +45,7 @@ def root(tmp_path: Path) -> Path:
 def test_every_command_tells_once_what_it_tests_on(heard: Any, tmp_path: Path, known: bool) -> None:
     session, notes = heard
     root = folder(tmp_path / "mine", {"cat": 10, "dog": 10}, mode="L")
-    said = ["testing on a fixed fifth of the training images (4 of 20): the data has no labelled test split"]
+    said = ["testing on a held-out fifth of the images (4 of 20): the data has no labelled test split"]
     recipe = on("cifar10" if known else root)
     session = dataclasses.replace(session, data_path=root if known else None)
     made = distill_set(session, recipe).artifact
@@ -62,7 +62,7 @@ def test_every_command_tells_once_what_it_tests_on(heard: Any, tmp_path: Path, k
 
 def test_manifests_plans_and_reports_say_what_is_tested_on(session: Session) -> None:
     recipe = on("digits", "0.25")
-    split = "a fixed 25% of the training images (451 of 1,797)"
+    split = "a held-out 25% of the images (451 of 1,797)"
     made = distill_set(session, recipe).artifact
     report = evaluate_set(session, made.ref, {"labels": ["soft"]}).artifact
     assert plan(session, recipe, "distill").test_split == split
