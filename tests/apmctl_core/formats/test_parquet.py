@@ -114,9 +114,7 @@ def test_a_test_split_without_labels_is_not_tested_on(tmp_path: Path, cache: Pat
     parquet(tmp_path / "set" / "test.parquet", relabel(rows(4), [-1] * 4))
     data = load(str(tmp_path / "set"), cache)
     assert len(data.test) == 4
-    assert data.notes == (
-        "testing on a held-out fifth of the images (4 of 20): the data has no labelled test split",
-    )
+    assert data.notes == ("testing on a held-out fifth of the images (4 of 20): the data has no labelled test split",)
     parquet(tmp_path / "set" / "validation.parquet", rows(6))
     assert len(load(str(tmp_path / "set"), cache).test) == 6
 
