@@ -14,7 +14,6 @@ from typing import Any, Literal
 from apmctl_core.artifacts.kinds.reports import ReportRow
 
 _QUANTILE = 0.975
-_NORMAL = 1.959963984540054  # the normal distribution's quantile
 # Half a grey level of 8 bits in standard deviations of images: less is lost when an image is saved.
 UNMOVED = 0.01
 
@@ -55,7 +54,7 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
     """The 95% interval of a mean accuracy over networks, by Student's t; None of fewer than two."""
     if len(values) < 2:
         return None
-    reach = student_t(len(values) - 1) * math.sqrt(variance(values) / len(values))
+    reach = _student_t(len(values) - 1) * math.sqrt(variance(values) / len(values))
     return max(0.0, fmean(values) - reach), min(1.0, fmean(values) + reach)
 
 
@@ -85,23 +84,11 @@ def _reach(first: Sequence[float], second: Sequence[float]) -> float:
     if squared == 0:
         return 0.0
     freedom = squared**2 / math.fsum(part**2 / count for part, count in parts)
-    return student_t(math.floor(freedom + 1e-9)) * math.sqrt(squared)
+    return _student_t(math.floor(freedom + 1e-9)) * math.sqrt(squared)
 
 
-def student_t(freedom: int) -> float:
-    """The 97.5% quantile of Student's t: exact for one and two degrees of freedom, else to three digits or better.
+def _student_t(freedom: int) -> float:
+    """The 97.5% quantile of Student's t."""
+    from scipy.special import stdtrit  # slow to import, and only needed where there is something to judge
 
-    Abramowitz and Stegun, 26.7.5.
-    """
-    if freedom == 1:
-        return math.tan(math.pi * (_QUANTILE - 0.5))
-    if freedom == 2:
-        return (2 * _QUANTILE - 1) * math.sqrt(2 / (4 * _QUANTILE * (1 - _QUANTILE)))
-    z, n = _NORMAL, freedom
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92_160,
-    )
-    return z + math.fsum(term / n ** (i + 1) for i, term in enumerate(terms))
+    return float(stdtrit(freedom, _QUANTILE))
