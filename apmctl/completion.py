@@ -35,7 +35,7 @@ def _harmless(offers: _Offers) -> Completer:
             # A name, until there is an @: what follows it is long, and seldom needed.
             offered = (each for each in offers(context) if "@" in incomplete or "@" not in each[0])
             return [each for each in offered if each[0].startswith(incomplete)]
-        except Exception:
+        except Exception:  # a shell shows what Tab says in the middle of the line: whatever is wrong, offer nothing
             return []
 
     return complete
