@@ -5,15 +5,13 @@ A difference of two means over networks is noise where its 95% interval by Welch
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import fmean, variance
 from typing import Any, Literal
 
+from apmctl_core import intervals
 from apmctl_core.artifacts.kinds.reports import ReportRow
 
-_QUANTILE = 0.975
 # Half a grey level of 8 bits in standard deviations of images: less is lost when an image is saved.
 UNMOVED = 0.01
 
@@ -36,7 +34,7 @@ def verdict(row: ReportRow) -> Verdict:
     own, random = row.accuracies, row.random_accuracies
     if not random:
         return Verdict(name="unknown")
-    bounds = difference(own, random)
+    bounds = intervals.of_difference(own, random, row.random_draws)
     if bounds is None:
         text = "one network cannot tell a difference from noise; train more (`evaluate.repeats`)"
         return Verdict(name="unknown", sentence=text)
@@ -50,22 +48,6 @@ def verdict(row: ReportRow) -> Verdict:
     return Verdict(name="noise", low=low, high=high, sentence=text)
 
 
-def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The 95% interval of a mean accuracy over networks, by Student's t; None of fewer than two."""
-    if len(values) < 2:
-        return None
-    reach = _student_t(len(values) - 1) * math.sqrt(variance(values) / len(values))
-    return max(0.0, fmean(values) - reach), min(1.0, fmean(values) + reach)
-
-
-def difference(own: Sequence[float], other: Sequence[float]) -> tuple[float, float] | None:
-    """The 95% interval of a difference of mean accuracies, by Welch's t; None where either is of fewer than two."""
-    if min(len(own), len(other)) < 2:
-        return None
-    middle, reach = fmean(own) - fmean(other), _reach(own, other)
-    return max(-1.0, middle - reach), min(1.0, middle + reach)
-
-
 def unmoved(metrics: Mapping[str, Any]) -> str | None:
     """The sentence for a set whose images are still what they began as, by its metrics; None where they moved."""
     distance = metrics.get("distance_from_start")
@@ -75,20 +57,3 @@ def unmoved(metrics: Mapping[str, Any]) -> str | None:
         f"the images did not move: they are {distance:.4f} standard deviations from their start; "
         "try more `distill.rounds` or a higher `distill.image_lr`"
     )
-
-
-def _reach(first: Sequence[float], second: Sequence[float]) -> float:
-    """Half the width of the interval of the difference of two means."""
-    parts = [(variance(values) / len(values), len(values) - 1) for values in (first, second)]
-    squared = math.fsum(part for part, _ in parts)
-    if squared == 0:
-        return 0.0
-    freedom = squared**2 / math.fsum(part**2 / count for part, count in parts)
-    return _student_t(math.floor(freedom + 1e-9)) * math.sqrt(squared)
-
-
-def _student_t(freedom: int) -> float:
-    """The 97.5% quantile of Student's t."""
-    from scipy.special import stdtrit  # slow to import, and only needed where there is something to judge
-
-    return float(stdtrit(freedom, _QUANTILE))

@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("apmctl_core", "apmctl")
 ROWS = (
-    {"errors", "events", "version", "seeding", "registry"},
+    {"errors", "events", "version", "seeding", "registry", "intervals"},
     {"config"},
     {"storage", "machine", "network"},
     {"data", "values", "artifacts", "formats"},

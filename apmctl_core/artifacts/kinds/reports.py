@@ -65,6 +65,12 @@ class ReportRow(Struct, frozen=True):
     def random_accuracy_std(self) -> float | None:
         return _std(self.random_accuracies) if self.random_accuracies else None
 
+    @property
+    def random_draws(self) -> int:
+        """How many draws of random images the networks cycle through; 0 where the row does not say."""
+        draws = self.protocol.get("random_draws")
+        return draws if type(draws) is int else 0
+
     def document(self) -> dict[str, Any]:
         """The row as JSON has it; null where there is nothing to compare with."""
         fields = msgspec.structs.asdict(self) | {name: getattr(self, name) for name in _STATISTICS}

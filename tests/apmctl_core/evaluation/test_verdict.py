@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from apmctl_core.artifacts.kinds.reports import ReportRow
-from apmctl_core.evaluation.verdict import UNMOVED, difference, interval, unmoved, verdict
+from apmctl_core.evaluation.verdict import UNMOVED, unmoved, verdict
 
 
 def row(own, random):
@@ -59,10 +59,3 @@ def test_images_that_stay_where_they_began_are_named():
     assert text is not None
     assert text.startswith("the images did not move")
     assert "`distill.rounds`" in text
-
-
-def test_intervals_stay_where_accuracies_can_be() -> None:
-    assert interval((0.9, 1.0)) == (pytest.approx(0.3147, abs=1e-4), 1.0)
-    assert interval((0.0, 0.1)) == (0.0, pytest.approx(0.6853, abs=1e-4))
-    assert difference((0.1, 0.9), (0.2, 0.4)) == (-1.0, 1.0)
-    assert interval((0.5,)) is None and difference((0.5,), (0.1, 0.2)) is None
