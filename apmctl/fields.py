@@ -70,7 +70,7 @@ _GENERAL = Table("", Recipe, "General", common=("seed",))
 # Teachers have a seed of their own.
 _PRECISION = Table("", Recipe, "General", only=("precision",), common=())
 _OF_DISTILL, _OF_TEACHERS = ("ipc", "rounds", "image_lr", "alpha"), ("count", "epochs", "lr", "seed")
-_OF_EVALUATE = ("protocol", "arch", "labels", "baseline", "repeats", "epochs")
+_OF_EVALUATE = ("protocol", "arch", "labels", "baseline", "whole", "repeats", "interval", "epochs")
 _IF_TRAINED, _TRAINED = "Teachers, if a pool must be trained", ("count", "epochs", "seed")
 TEACHERS = (_DATA, _MODEL, Table("teachers", configs.TeacherConfig, "Teachers", common=_OF_TEACHERS), _PRECISION)
 DISTILL = (

@@ -7,11 +7,11 @@ is taken away or changes its meaning without a note in the changelog (docs/scrip
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Self, dataclass_transform
 
 from apmctl.blocks import Block, Table
@@ -100,16 +100,39 @@ class Judged:
     row: ReportRow
 
     def document(self) -> dict[str, Any]:
-        """The row's document, its verdict, and the interval of the difference."""
+        """The row's document, its verdict, and the 95% intervals of the accuracy and of what stands beside it."""
         from apmctl_core.evaluation.verdict import verdict
+        from apmctl_core.intervals import of_mean
 
-        said = verdict(self.row)
+        row, said = self.row, verdict(self.row)
+        low, high = of_mean(row.accuracies) or (None, None)
         return {
-            **self.row.document(),
+            **row.document(),
+            "accuracy_low": low,
+            "accuracy_high": high,
             "verdict": said.name,
             "difference_low": said.low,
             "difference_high": said.high,
+            "baselines": {name: _beside(row, name) for name in row.baselines},
         }
+
+
+def _beside(row: ReportRow, name: str) -> dict[str, float | None]:
+    """A baseline of a row: its mean accuracy, and that of the set above it, with intervals."""
+    from apmctl_core.intervals import of_mean
+
+    accuracies = row.baselines[name]
+    mean = fmean(accuracies)
+    low, high = of_mean(accuracies, row.draws(name)) or (None, None)
+    below, above = row.difference(name) or (None, None)
+    return {
+        "accuracy_mean": mean,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "difference": row.accuracy_mean - mean,
+        "difference_low": below,
+        "difference_high": above,
+    }
 
 
 def readings(metrics: Mapping[str, Any]) -> list[tuple[str, object]]:
@@ -122,19 +145,21 @@ def flat(values: Mapping[str, Any]) -> list[tuple[str, object]]:
     return [(k, ", ".join(map(str, v)) if isinstance(v, list) else v) for k, v in config.flat(values)]
 
 
-_SHOWN = ("gain", "coreset_gain")  # scores that columns of differences show
+_SHOWN = ("gain", "coreset_gain", "ior")  # scores that columns of differences show
 
 
-def accuracies(results: Sequence[Judged]) -> list[Block]:
-    """The table of an evaluation, in per cent, with coresets, verdicts and the protocol below it."""
+def accuracies(results: Sequence[Judged], own: str = "distilled") -> list[Block]:
+    """The table of an evaluation, in per cent, with other baselines, scores, verdicts and the protocol below it.
+
+    `own` is what the networks were trained on.
+    """
     rows = [judged.row for judged in results]
-    scores = list(dict.fromkeys(name for row in rows for name in row.scores if name not in _SHOWN))
-    headers = ("network", "labels", "distilled", "random", "difference", *map(label, scores))
-    cells = [
-        (row.arch, row.labels, *row.cells(), *(reading(n, row.scores.get(n, "-")) for n in scores)) for row in rows
-    ]
-    table = Table(headers, cells, right=headers[2:], spare=[label(name) for name in reversed(scores)])
-    return [f"accuracy in per cent on {_tested(rows)}", table, *_coresets(rows), *_verdicts(rows), *_protocol(rows)]
+    headers: tuple[str, ...] = ("network", "labels", own)
+    if any(row.random_accuracies for row in rows):
+        headers += ("random", "difference")
+    table = Table(headers, [(row.arch, row.labels, *row.cells())[: len(headers)] for row in rows], wrap=("network",))
+    title = f"accuracy in per cent on {_tested(rows)} [95% interval]"
+    return [title, table, *_baselines(rows), *_scores(rows), *_verdicts(rows), *_protocol(rows)]
 
 
 def _tested(rows: Sequence[ReportRow]) -> str:
@@ -143,19 +168,25 @@ def _tested(rows: Sequence[ReportRow]) -> str:
     return splits.pop() if len(splits) == 1 else "the test split"
 
 
-def _coresets(rows: Sequence[ReportRow]) -> list[Block]:
-    """The accuracies of coresets, if there are any, and what the set is above the best of them."""
-    names = list(dict.fromkeys(name for row in rows for name in row.coresets))
+def _baselines(rows: Sequence[ReportRow]) -> list[Block]:
+    """Real images other than random ones: a line for each, and what the set is above it."""
+    cells = [
+        (row.arch, row.labels, name, *row.beside(name)) for row in rows for name in row.baselines if name != "random"
+    ]
+    if not cells:
+        return []
+    headers = ("network", "labels", "images", "accuracy", "difference")
+    return ["real images that were chosen, or all of them (whole)", Table(headers, cells, wrap=("network",))]
+
+
+def _scores(rows: Sequence[ReportRow]) -> list[Block]:
+    """The scores that no column of differences shows."""
+    names = list(dict.fromkeys(name for row in rows for name in row.scores if name not in _SHOWN))
     if not names:
         return []
-    cells = [
-        (row.arch, row.labels, *map(row.cell, names), f"{100 * row.scores.get('coreset_gain', math.nan):+.1f}")
-        for row in rows
-        if row.coresets
-    ]
-    headers = ("network", "labels", *names, "gain")
-    title = "coresets: chosen real images in place of random ones; gain: of the set above the best of them"
-    return [title, Table(headers, cells, right=headers[2:], wrap=("network",))]
+    headers = ("network", "labels", *map(label, names))
+    cells = [(row.arch, row.labels, *(reading(n, row.scores.get(n, "-")) for n in names)) for row in rows]
+    return ["scores, in fractions", Table(headers, cells, right=headers[2:], wrap=("network",))]
 
 
 def _verdicts(rows: Sequence[ReportRow]) -> list[str]:

@@ -228,7 +228,7 @@ class ShownReport(Shown):
         )
 
     def measured(self) -> Iterator[Block]:
-        yield from accuracies(self.results)
+        yield from accuracies(self.results, own="distilled" if self.artifact.kind == "report" else "all real")
 
     def origin(self) -> Facts:
         if "set" in self.inputs:
@@ -240,6 +240,7 @@ _KINDS: Mapping[str, type[ShownSet] | type[ShownPool] | type[ShownReport]] = {
     "set": ShownSet,
     "pool": ShownPool,
     "report": ShownReport,
+    "reference": ShownReport,
 }
 
 

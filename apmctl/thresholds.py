@@ -53,15 +53,15 @@ class Thresholds:
 
     def _measured(self, row: ReportRow) -> list[tuple[str, float | None, str, float | None, Bounds]]:
         """Each threshold with what was measured: flag, threshold, name, value, interval."""
-        from apmctl_core.intervals import of_difference, of_mean
+        from apmctl_core.intervals import of_mean
 
-        own, best = row.accuracies, max(row.coresets.values(), key=fmean, default=())
+        best = max(row.coresets, key=lambda name: fmean(row.coresets[name]), default="")
         return [
-            ("--min-accuracy", self.min_accuracy, "accuracy", row.accuracy_mean, of_mean(own)),
+            ("--min-accuracy", self.min_accuracy, "accuracy", row.accuracy_mean, of_mean(row.accuracies)),
             ("--min-gain", self.min_gain, "gain over random images", row.scores.get("gain"),
-             of_difference(own, row.random_accuracies, row.random_draws)),
+             row.difference("random")),
             ("--min-gain-coreset", self.min_gain_coreset, "gain over the best coreset", row.scores.get("coreset_gain"),
-             of_difference(own, best)),
+             row.difference(best)),
         ]  # fmt: skip
 
 

@@ -137,7 +137,7 @@ _ORDERS: Mapping[str, Callable[[Artifact, ListedArtifact], Any]] = {
     "accuracy": lambda _, listed: _falling(listed.accuracy),
     "gain": lambda _, listed: _falling(listed.gain),
 }
-Kind = StrEnum("Kind", ["pool", "set", "report", "coreset"])
+Kind = StrEnum("Kind", ["pool", "set", "report", "coreset", "reference"])
 Sort = StrEnum("Sort", ["name", "age", "size", "accuracy", "gain"])
 
 

@@ -20,6 +20,7 @@ CountOrZero = Annotated[int, Meta(ge=0, le=10**9)]
 Side = Annotated[int, Meta(ge=4, le=65536)]
 Rate = Annotated[float, Meta(ge=0, le=FINITE)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
+Reach = Annotated[float, Meta(ge=0.001, le=0.5)]
 Epochs = Annotated[Count, "Epochs; the learning rate drops tenfold at half of them."]
 LearningRate = Annotated[Rate, "Learning rate."]
 Seed = Annotated[int, Meta(ge=0, le=10**18)]
@@ -202,6 +203,13 @@ class EvalConfig(TrainConfig, path="evaluate"):
     baseline: Annotated[
         tuple[str, ...], "Coresets to stand beside random images (repeatable): herding, k-center, el2n, confident, all."
     ] = ()
+    interval: Annotated[
+        Reach | None,
+        "Train more networks until the 95% interval reaches at most X to either side [default: none].",
+    ] = None
+    whole: Annotated[bool | None, "Also train on all real images, under hard labels (HLR, LRS) [default: off]."] = None
+    whole_epochs: Annotated[Count | None, "Epochs on all real images [default: those of the teachers]."] = None
+    unaugmented: Annotated[bool | None, "Also train without augmentation (ARS) [default: off]."] = None
     arch: Annotated[
         tuple[str, ...],
         "Networks to train (repeatable): auto is that of the set, cross it and three others [default: auto].",

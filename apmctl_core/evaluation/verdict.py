@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from apmctl_core import intervals
 from apmctl_core.artifacts.kinds.reports import ReportRow
 
 # Half a grey level of 8 bits in standard deviations of images: less is lost when an image is saved.
@@ -31,10 +30,9 @@ class Verdict:
 
 def verdict(row: ReportRow) -> Verdict:
     """What a row says of its set. Welch's t-test, 95%, two-sided; degrees of freedom after Satterthwaite."""
-    own, random = row.accuracies, row.random_accuracies
-    if not random:
+    if not row.random_accuracies:
         return Verdict(name="unknown")
-    bounds = intervals.of_difference(own, random, row.random_draws)
+    bounds = row.difference("random")
     if bounds is None:
         text = "one network cannot tell a difference from noise; train more (`evaluate.repeats`)"
         return Verdict(name="unknown", sentence=text)

@@ -176,8 +176,8 @@ def measured(rows: Sequence[ReportRow], repo: str) -> str:
     ]
     return "\n".join(
         [
-            "Networks from random weights, trained on nothing but this set; per cent on the test split, mean ± "
-            "standard deviation over networks. Random: as many real images with the same kind of labels, under the "
+            "Networks from random weights, trained on nothing but this set; per cent on the test split, mean "
+            "[95% interval over networks]. Random: as many real images with the same kind of labels, under the "
             "same protocol.\n",
             "| network | labels | this set | random real images | difference | protocol |\n|---|---|---|---|---|---|",
             *table,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from apmctl_core import data as datasets
 from apmctl_core.artifacts import Artifact
 from apmctl_core.artifacts.kinds.reports import load_report
-from apmctl_core.config import Recipe, from_dict
+from apmctl_core.config import EvalConfig, Recipe, from_dict
 from apmctl_core.config.recipe import NO_TEST
 from apmctl_core.data import Dataset, require_images
 from apmctl_core.errors import ArtifactError, ConfigError, DataError
@@ -20,6 +20,7 @@ from apmctl_core.jobs.report import ReportJob
 from apmctl_core.jobs.requests import asked, located
 from apmctl_core.jobs.session import Session
 from apmctl_core.jobs.set import RelabelJob, SetJob
+from apmctl_core.jobs.whole import WholeJob
 from apmctl_core.models import size_of
 from apmctl_core.values import Task
 
@@ -140,13 +141,28 @@ def report_job(session: Session, ref: str, changes: dict[str, Any]) -> ReportJob
             "`distill` it again with a test split",
         )
     recipe = evaluation(recipe_of(source), changes, manifest.shape, len(manifest.classes), session.runtime)
+    networks = recipe.evaluate.arch if recipe.evaluate.whole else ()
     return ReportJob(
         recipe=recipe,
         task=_task_of(source, recipe),
         fingerprint=manifest.data["fingerprint"],
         distilled=Located.of(source),
         coresets=tuple(coreset_job(session, source, name) for name in recipe.evaluate.baseline),
+        wholes=tuple(whole_job(source, recipe, arch) for arch in networks),
     )
+
+
+def whole_job(source: Artifact, recipe: Recipe, arch: str) -> WholeJob:
+    """The job of networks trained on all the data of a set, by the recipe of the set's evaluation.
+
+    What that measures of the set alone is left out of the recipe, so that sets of the same data share it.
+    """
+    e = recipe.evaluate
+    alone = EvalConfig.fields()
+    left = {name: alone[name].default for name in ("baseline", "interval", "whole", "whole_epochs", "unaugmented")}
+    evaluate = replace(e, arch=(arch,), labels=("hard",), epochs=e.whole_epochs or recipe.teachers.epochs, **left)
+    recipe = replace(recipe, evaluate=evaluate, model=replace(recipe.model, arch=arch))
+    return WholeJob(recipe=recipe, task=_task_of(source, recipe), fingerprint=source.manifest.data["fingerprint"])
 
 
 def coreset_job(session: Session, source: Artifact, name: str) -> CoresetJob:

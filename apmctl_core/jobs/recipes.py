@@ -93,16 +93,21 @@ def evaluation(recipe: Recipe, changes: dict[str, Any], shape: Shape, num_classe
     if "width" in changes:
         outer["model"] = {"width": changes["width"]}
     inner = {k: v for k, v in changes.items() if k not in ("seed", "precision", "width")}
-    chosen = from_dict(Recipe, {**outer, "evaluate": inner}, recipe).evaluate.protocol
-    recipe = from_dict(Recipe, {**outer, "evaluate": {**PROTOCOLS[chosen].settings, **inner}}, recipe)
+    protocol = from_dict(Recipe, {**outer, "evaluate": inner}, recipe).evaluate.protocol
+    recipe = from_dict(Recipe, {**outer, "evaluate": {**PROTOCOLS[protocol].settings, **inner}}, recipe)
     recipe = settle(recipe, shape, num_classes, runtime)
     networks = _networks(recipe, shape, num_classes)
     labels = tuple(dict.fromkeys(recipe.evaluate.labels))
     named = tuple(CORESETS) if "all" in recipe.evaluate.baseline else recipe.evaluate.baseline
     for name in named:
         CORESETS[name]  # raises for one that is unknown
-    baseline = tuple(dict.fromkeys(named))
-    return replace(recipe, evaluate=replace(recipe.evaluate, arch=networks, labels=labels, baseline=baseline))
+    e = replace(recipe.evaluate, arch=networks, labels=labels, baseline=tuple(dict.fromkeys(named)))
+    if e.whole and "hard" not in labels:
+        raise ConfigError("`evaluate.whole` needs hard labels", "add hard to `evaluate.labels`")
+    # What is off is left out, as where nobody has asked for it.
+    epochs = e.whole_epochs if e.whole else None
+    e = replace(e, whole=e.whole or None, whole_epochs=epochs, unaugmented=e.unaugmented or None)
+    return replace(recipe, evaluate=e)
 
 
 def _networks(recipe: Recipe, shape: Shape, num_classes: int) -> tuple[str, ...]:

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from apmctl_core.artifacts.kinds.coresets import load_coreset
-from apmctl_core.artifacts.kinds.reports import Report, save_report
+from apmctl_core.artifacts.kinds.reports import Report, load_report, save_report
 from apmctl_core.artifacts.kinds.sets import load_set
 from apmctl_core.config import ModelConfig
 from apmctl_core.evaluation.evaluate import cost, evaluate
 from apmctl_core.jobs.coreset import CoresetJob
 from apmctl_core.jobs.job import OVERHEAD, Job, Located
+from apmctl_core.jobs.whole import WholeJob
 from apmctl_core.jobs.work import Product, Work
 from apmctl_core.machine.cost import Cost
 from apmctl_core.models import size_of
@@ -27,6 +28,7 @@ class ReportJob(Job):
 
     distilled: Located
     coresets: tuple[CoresetJob, ...] = ()
+    wholes: tuple[WholeJob, ...] = ()
 
     @property
     def default_name(self) -> str:
@@ -34,7 +36,8 @@ class ReportJob(Job):
 
     @property
     def reads(self) -> dict[str, Job | Located]:
-        return {"set": self.distilled, **{job.method: job for job in self.coresets}}
+        wholes = {f"whole {job.recipe.model.arch}": job for job in self.wholes}
+        return {"set": self.distilled, **{job.method: job for job in self.coresets}, **wholes}
 
     @property
     def models(self) -> list[ModelConfig]:
@@ -60,6 +63,8 @@ class ReportJob(Job):
         task = replace(self.task, train=len(dataset.train), test=len(dataset.test))
         context = work.context(replace(self, task=task).cost(), "evaluate")
         coresets = {job.method: load_coreset(job.open(session)) for job in self.coresets}
-        rows = evaluate(load_set(artifact), dataset, self.models, self.recipe.evaluate, context, coresets)
+        wholes = {job.recipe.model.arch: load_report(job.open(session), job.kind).rows for job in self.wholes}
+        whole = {arch: rows[0].accuracies for arch, rows in wholes.items()}
+        rows = evaluate(load_set(artifact), dataset, self.models, self.recipe.evaluate, context, coresets, whole)
         save_report(work.workspace.path, Report(set=self.distilled.ref, rows=rows))
         return Product(metrics={}, data=artifact.manifest.data, context=context)

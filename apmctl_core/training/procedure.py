@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -87,6 +87,10 @@ class Procedure:
     schedule: Schedule = TENTH_AT_HALF
     augmentation: Augmentation | None = DSA
     mix: Mix | None = None
+
+    def plain(self) -> Procedure:
+        """The same with images as they are."""
+        return replace(self, augmentation=None, mix=None)
 
     def describe(self, config: TrainConfig) -> dict[str, Any]:
         """What a report says of a training by this procedure."""

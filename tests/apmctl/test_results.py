@@ -78,7 +78,7 @@ def test_distill_with_push() -> None:
     assert list(document.items()) == list({**made, "results": [Judged(ROW).document()], "hub": LOCATION}.items())
     assert result.brief() == ARTIFACT.ref
     text = as_text(result.blocks())
-    for part in (f"set {ARTIFACT.ref} (reused)", "84.1 ± 1.2", "https://hub/o/n"):
+    for part in (f"set {ARTIFACT.ref} (reused)", "84.1 [68.5, 99.7]", "https://hub/o/n"):
         assert part in text
 
 
@@ -141,9 +141,12 @@ def narrow() -> Console:
 
 def test_the_title_says_what_stood_for_a_test_split() -> None:
     own, fifth = ROW, replace_row(ROW, protocol={"test_split": "a held-out fifth of the images (6 of 30)"})
-    assert accuracies([Judged(own)])[0] == "accuracy in per cent on the test split"
-    assert accuracies([Judged(fifth)])[0] == "accuracy in per cent on a held-out fifth of the images (6 of 30)"
-    assert accuracies([Judged(own), Judged(fifth)])[0] == "accuracy in per cent on the test split"
+    assert accuracies([Judged(own)])[0] == "accuracy in per cent on the test split [95% interval]"
+    assert (
+        accuracies([Judged(fifth)])[0]
+        == "accuracy in per cent on a held-out fifth of the images (6 of 30) [95% interval]"
+    )
+    assert accuracies([Judged(own), Judged(fifth)])[0] == "accuracy in per cent on the test split [95% interval]"
 
 
 def test_what_only_some_rows_have_is_said_of_these_alone() -> None:
@@ -163,14 +166,17 @@ def test_tables_fit_a_terminal_of_80_columns_without_being_cut(narrow: Console) 
             labels=kind,
             scores={"gain": 0.1, "hard_label_recovery": 0.25, "coreset_gain": -0.123},
             coresets=dict.fromkeys(("herding", "k-center", "el2n", "confident"), (0.5, 0.7)),
+            whole=(0.9, 0.91),
         )
         for kind in ("soft", "hard")
     ]
-    _, table, _, coresets, *_ = accuracies([Judged(row) for row in rows])
-    lines += as_text([table, coresets], narrow).splitlines()
-    assert "difference" in lines[-6]
-    assert lines[-3].split() == ["network", "labels", "herding", "k-center", "el2n", "confident", "gain"]
-    assert lines[-1].endswith("60.0 ± 10.0  -12.3")
+    _, table, _, baselines, _, scores, *_ = accuracies([Judged(row) for row in rows])
+    lines += as_text([table], narrow).splitlines()
+    assert lines[-3].split()[-1] == "difference"
+    lines += as_text([baselines], narrow).splitlines()
+    assert [line.split()[2] for line in lines[-5:]] == ["herding", "k-center", "el2n", "confident", "whole"]
+    assert lines[-1].endswith("90.5 [84.1, 96.9]  -6.4 [-23.3, +10.5]")
+    assert as_text([scores], narrow).splitlines()[-1].split() == ["convnet3", "hard", "0.25"]
     steps = [PlanStep("teachers", "train 10 convnet3 of width 128, 100 epochs each", 1e6, 8e5, 1.3e6)]
     nothing = {"memory_bytes": 0, "disk_bytes": 0, "segment": 0, "recipe": {}, "settings_from": "x", "id": "0"}
     plan = Planned(command="distill", exists=False, steps=steps, seconds=1e6, **nothing)

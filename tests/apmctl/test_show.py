@@ -58,8 +58,8 @@ def test_a_set_begins_with_its_accuracies_and_how_it_was_made(
 ) -> None:
     report = on(root, a_set, 0.75)
     lines = cli("show", "digits-ipc1").out.splitlines()
-    assert lines[:2] == [f"set {a_set.ref}", "accuracy in per cent on the test split"]
-    assert lines[3].split() == ["convnet2", "soft", "75.0", "70.0", "±", "2.0", "+5.0"]
+    assert lines[:2] == [f"set {a_set.ref}", "accuracy in per cent on the test split [95% interval]"]
+    assert lines[3].split() == ["convnet2", "soft", "75.0", "70.0", "[44.6,", "95.4]", "+5.0"]
     text = "\n".join(lines)
     assert f"\nreport {report.ref}, " in text
     pairs = {key: " ".join(rest) for key, *rest in (re.split(r"\s{2,}", line.strip()) for line in lines)}
@@ -103,7 +103,7 @@ def test_a_set_shows_the_usual_accuracies_and_then_the_others(cli: Cli, root: Pa
     assert document["reports"][1]["results"] == [Judged(other).document()]
     assert document["reports"][1]["created"] == "2026-01-05"
     before, after = cli("show", "digits-ipc1").out.split("other reports\n")
-    assert "75.0 " in before and "±" in before
+    assert "75.0 " in before and "[44.6, 95.4]" in before
     assert re.findall(r"\b[0-9a-f]{12}\b", after)[:2] == [other.id for other in reversed(others)]
     assert after.count(" 60.0 ") == 2
 
@@ -139,7 +139,7 @@ def test_a_pool_begins_with_its_accuracy(cli: Cli, pool: Artifact, a_set: Artifa
 def test_a_report_begins_with_its_rows_and_names_its_set(cli: Cli, root: Path, a_set: Artifact) -> None:
     report = on(root, a_set, 0.75)
     lines = cli("show", report.id).out.splitlines()
-    assert lines[1] == "accuracy in per cent on the test split"
+    assert lines[1] == "accuracy in per cent on the test split [95% interval]"
     assert f"  set   {a_set.ref}" in lines
     assert cli("show", report.id, "--json").document["set"]["id"] == a_set.id
     shutil.rmtree(a_set.path)

@@ -1,4 +1,6 @@
-"""A network, a method, a protocol and a score are added by one definition each, and used through the command line.
+"""A network, a method, a protocol, a baseline and a score are added by one definition each.
+
+All are used through the command line.
 
 Data sets and file formats: `tests/apmctl_core/data/test_known.py` and `tests/apmctl_core/formats/test_registry.py`.
 """
@@ -16,6 +18,7 @@ from apmctl import cli as shell
 from apmctl_core import config
 from apmctl_core.config import DistillConfig, method_config
 from apmctl_core.evaluation import scores
+from apmctl_core.evaluation.coresets import CORESETS, coreset
 from apmctl_core.evaluation.protocols import PROTOCOLS, Protocol
 from apmctl_core.machine import interrupts
 from apmctl_core.methods import METHODS, Method, Update, method
@@ -25,6 +28,7 @@ from apmctl_core.training.procedure import CROSS_ENTROPY, Procedure, Schedule
 
 REGISTRIES = (
     ARCHITECTURES,
+    CORESETS,
     METHODS,
     config.METHODS,
     PROTOCOLS,
@@ -153,7 +157,7 @@ def test_a_protocol_and_a_score(run):
             settings={"labels": ["hard"], "epochs": 3, "batch": 4},
         ),
     )
-    scores.score("errors")(lambda row: 1 - row.accuracy_mean)
+    scores.score("errors")(lambda row, _: 1 - row.accuracy_mean)
     made = run("distill", "digits", "--ipc", "1", "--arch", "convnet1", *TINY, *MACHINE)
     arguments = ("eval", made["artifact"]["id"], "--protocol", "plain", "--repeats", "1", *MACHINE)
     report = run(*arguments)
@@ -168,3 +172,17 @@ def test_a_protocol_and_a_score(run):
     assert run(*arguments, "--epochs", "1")["results"][0]["protocol"]["epochs"] == 1
     refused = run(*arguments, "--labels", "soft", code=2)
     assert "--labels cannot be 'soft'" in refused["error"]["message"]
+
+
+def test_a_baseline(run):
+    coreset("unsure")(lambda view, count: view.probabilities[:, :, view.label].mean(0).argsort()[:count])
+    made = run("distill", "digits", "--ipc", "1", "--arch", "convnet1", *TINY, *MACHINE)
+    report = run("eval", made["artifact"]["id"], "--baseline", "unsure", "--labels", "hard", *EVAL, *MACHINE)
+    (row,) = report["results"]
+    assert list(row["coresets"]) == ["unsure"]
+    assert row["baselines"]["unsure"]["difference"] == pytest.approx(row["scores"]["coreset_gain"])
+    (shown,) = shown_and_sound(run, report)["results"]
+    assert shown["coresets"] == row["coresets"]
+    (kept,) = run("list", "--kind", "coreset")["artifacts"]
+    assert shown_and_sound(run, {"artifact": kept})["metrics"]["method"] == "unsure"
+    assert "unsure" in run("eval", made["artifact"]["id"], "--baseline", "sure", code=2)["error"]["hint"]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from PIL import Image
@@ -307,8 +308,8 @@ def test_a_row_has_means_and_population_deviations_of_its_accuracies() -> None:
     row = ReportRow("convnet3", "soft", (0.5, 0.25), (), {})
     assert (row.accuracy_mean, row.accuracy_std) == (0.375, 0.125)
     assert (row.random_accuracy_mean, row.random_accuracy_std) == (None, None)
-    assert row.cells() == ("37.5 ± 12.5", "-", "-")
-    assert ROW.cells() == ("37.5 ± 12.5", "25.0", "+12.5")
+    assert row.cells() == ("37.5 [0.0, 100.0]", "-", "-")
+    assert ROW.cells() == ("37.5 [0.0, 100.0]", "25.0", "+12.5")
     assert ROW.document() == {
         "arch": "convnet3",
         "labels": "soft",
@@ -321,7 +322,31 @@ def test_a_row_has_means_and_population_deviations_of_its_accuracies() -> None:
         "random_accuracy_std": 0.0,
         "protocol": {"epochs": 3},
         "scores": {},
+        "unaugmented": {},
+        "whole": [],
     }
+
+
+def test_what_stands_beside_a_row_comes_with_intervals() -> None:
+    row = ReportRow(
+        "convnet3",
+        "hard",
+        (0.5, 0.52),
+        (0.4, 0.3, 0.4, 0.3),
+        {"random_draws": 2},
+        {},
+        {"herding": (0.45, 0.46)},
+        (0.8,),
+    )
+    assert list(row.baselines) == ["random", "herding", "whole"]
+    # Four networks on two draws are two of random images: 0.4 and 0.3.
+    assert row.beside("random") == ("35.0 [0.0, 98.5]", "+16.0 [-48.8, +80.8]")
+    assert row.beside("herding") == ("45.5 [39.1, 51.9]", "+5.5 [-8.7, +19.7]")
+    assert row.beside("whole") == ("80.0", "-29.0")
+    assert row.beside("k-center") == ("-", "-")
+    for draws in ("2", 2.0, True, -1, None):  # what strangers write
+        strange = msgspec.structs.replace(row, protocol={"random_draws": draws})
+        assert strange.beside("random")[0] == "35.0 [25.8, 44.2]"
 
 
 def test_statistics_may_be_left_out_of_a_report_and_rounded_otherwise(store: Store, put: Put) -> None:

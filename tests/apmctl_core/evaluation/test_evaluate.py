@@ -9,7 +9,9 @@ from apmctl_core.config import EvalConfig, ModelConfig
 from apmctl_core.errors import Interrupted, NumericsError
 from apmctl_core.evaluation import evaluate as evaluation
 from apmctl_core.evaluation.evaluate import evaluate
+from apmctl_core.evaluation.trial import Bench
 from apmctl_core.events import Progress
+from apmctl_core.intervals import of_mean
 from apmctl_core.models import NetworkSize, size_of
 from apmctl_core.training.context import Context
 from apmctl_core.training.loop import Trainer
@@ -104,7 +106,7 @@ def test_a_row_says_how_it_was_measured():
     assert (said["name"], said["networks"], said["width"], said["epochs"]) == ("apm", 2, 16, 2)
     assert (said["images"], said["random_draws"], said["test_images"]) == (6, 2, 30)
     assert (said["precision"], said["selection"], said["loss"]) == ("fp32", "last epoch", "cross-entropy")
-    assert row.scores == {"gain": row.accuracy_mean - row.random_accuracy_mean}
+    assert row.scores == dict.fromkeys(("gain", "ior"), row.accuracy_mean - row.random_accuracy_mean)
 
 
 def test_without_random_images_a_row_has_no_gain_and_no_draws():
@@ -133,6 +135,68 @@ class Kept:
         self.left -= 1
         if self.left == 0:
             raise Interrupted("stopped", signal=15)
+
+
+def test_without_augmentation_the_set_and_random_images_are_trained_once_more(monkeypatch):
+    seen = []
+    right = Trainer.fit
+
+    def fit(self, *more, **options):
+        seen.append(self.procedure.augmentation is not None)
+        right(self, *more, **options)
+
+    monkeypatch.setattr(Trainer, "fit", fit)
+    config = dataclasses.replace(CONFIG, labels=("hard",), unaugmented=True)
+    events = []
+    (row,) = evaluate(distilled(), DATA, [MODEL], config, context(emit=events.append))
+    assert seen == [True] * 4 + [False] * 4
+    assert {name: len(values) for name, values in row.unaugmented.items()} == {"distilled": 2, "random": 2}
+    assert (events[-1].done, events[-1].total) == (8, 8)
+    assert 0 < row.scores["ars"] < 1
+    (plain,) = evaluate(distilled(), DATA, [MODEL], dataclasses.replace(CONFIG, labels=("hard",)), context())
+    assert (plain.accuracies, plain.unaugmented) == (row.accuracies, {})
+
+
+@pytest.fixture
+def accuracies(monkeypatch):
+    """Accuracies that alternate around a half, a tenth to either side, without training."""
+    measured = []
+
+    def accuracy(self, trial, segment):
+        measured.append(trial)
+        return 0.6 if trial.repeat % 2 else 0.4
+
+    monkeypatch.setattr(Bench, "accuracy", accuracy)
+    return measured
+
+
+def test_networks_are_added_until_the_interval_is_narrow(accuracies):
+    events = []
+    config = dataclasses.replace(CONFIG, labels=("hard",), interval=0.05)
+    (row,) = evaluate(distilled(), DATA, [MODEL], config, context(emit=events.append))
+    number = len(row.accuracies)
+    low, high = of_mean(row.accuracies)
+    assert (high - low) / 2 <= 0.05 < (of_mean(row.accuracies[:-2])[1] - of_mean(row.accuracies[:-2])[0]) / 2 + 0.01
+    assert len(row.random_accuracies) == row.protocol["networks"] == number
+    assert row.protocol["interval"] == 0.05
+    assert len(accuracies) == 2 * number == len({trial.key for trial in accuracies})
+    assert (events[-1].done, events[-1].total) == (2 * number, 2 * number)
+    # One that is wide enough already takes no more.
+    (wide,) = evaluate(distilled(), DATA, [MODEL], dataclasses.replace(config, interval=0.5, repeats=4), context())
+    assert len(wide.accuracies) == 4
+
+
+def test_an_interval_begins_with_networks_enough_to_have_one(accuracies):
+    config = dataclasses.replace(CONFIG, labels=("hard",), interval=0.5, repeats=1)
+    assert len(evaluate(distilled(), DATA, [MODEL], config, context())[0].accuracies) == 3
+
+
+def test_an_interval_out_of_reach_ends_with_a_warning(accuracies):
+    events = []
+    config = dataclasses.replace(CONFIG, labels=("hard",), interval=0.001)
+    (row,) = evaluate(distilled(), DATA, [MODEL], config, context(emit=events.append))
+    assert len(row.accuracies) == 200
+    assert "200 networks leave an interval wider than 0.001" in events[-1].text
 
 
 def test_accuracies_that_are_kept_are_not_measured_again(trained):

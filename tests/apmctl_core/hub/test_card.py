@@ -105,8 +105,8 @@ def test_the_plain_code_of_a_card_gives_the_set_and_its_space(
 def test_rows_stand_beside_random_under_their_protocol() -> None:
     other = ReportRow("convnet3", "hard", ROW.accuracies, (), {"networks": 5, "epochs": 1000})
     text = measured([ROW, other, ROW], "o/n")
-    assert "| `convnet3` | `soft` | 84.1 ± 1.2 | 70.0 ± 2.0 | +14.1 | 1 |" in text
-    assert "| `convnet3` | `hard` | 84.1 ± 1.2 | - | - | 2 |" in text
+    assert "| `convnet3` | `soft` | 84.1 [68.5, 99.7] | 70.0 [44.6, 95.4] | +14.1 [-15.7, +44.0] | 1 |" in text
+    assert "| `convnet3` | `hard` | 84.1 [68.5, 99.7] | - | - | 2 |" in text
     assert "1. `epochs 300, networks 2, selection last epoch`" in text
 
 

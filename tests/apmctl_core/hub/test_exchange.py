@@ -128,8 +128,8 @@ def test_a_new_report_changes_the_card_alone(hub: LocalHub, store: Store, name: 
     put_report(store, made)
     assert push(store, made, name).uploaded == ("README.md",)
     text = hub.repository(name).git("show", "main:README.md").decode()
-    assert "84.1 ± 1.2" in text
-    assert "70.0 ± 2.0" in text
+    assert "84.1 [68.5, 99.7]" in text
+    assert "70.0 [44.6, 95.4]" in text
     assert "epochs 300" in text
 
 

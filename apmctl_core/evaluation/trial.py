@@ -1,0 +1,97 @@
+"""A trial: one network of an evaluation, trained on some images and tested."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from apmctl_core.config import EvalConfig, ModelConfig
+from apmctl_core.data import Dataset
+from apmctl_core.data.preprocessing import Preprocessing
+from apmctl_core.errors import NumericsError
+from apmctl_core.evaluation.protocols import PROTOCOLS
+from apmctl_core.machine.segment import Segment
+from apmctl_core.models import build
+from apmctl_core.training.context import Context
+from apmctl_core.training.examples import RealSource, Source
+from apmctl_core.training.loop import Predictor, Trainer
+from apmctl_core.training.procedure import Procedure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """The network number `repeat` of those that are trained on `images`, by their name, under a kind of labels."""
+
+    model: ModelConfig
+    labels: str
+    images: str
+    repeat: int
+    augmented: bool = True
+
+    @property
+    def row(self) -> str:
+        """The name of the row of a report that it belongs to."""
+        return f"{self.model.arch}/{self.model.width}/{self.labels}"
+
+    @property
+    def key(self) -> str:
+        """The name under which its accuracy is kept."""
+        return f"{self.row}/{self.images}/{self.repeat}" + ("" if self.augmented else "/unaugmented")
+
+
+class Bench:
+    """Trains and tests networks, one after the other; those of a row share compiled code.
+
+    `source` gives what a trial is trained on.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        preprocessing: Preprocessing,
+        source: Callable[[Trial], Source],
+        config: EvalConfig,
+        context: Context,
+    ) -> None:
+        self._dataset, self._source, self._config, self._context = dataset, source, config, context
+        self._test = RealSource(dataset.test, preprocessing, context.device, context.precision)
+        self._prepared: tuple[ModelConfig, Procedure, Trainer, Predictor] | None = None
+
+    def accuracy(self, trial: Trial, segment: Segment) -> float:
+        """The accuracy of a trial's network at its last epoch. Raises NumericsError where its training diverges."""
+        trainer, predict = self._networks(trial.model, procedure_of(self._config, trial))
+        kind = () if trial.augmented else ("unaugmented",)
+        stream = self._context.stream.at(trial.row, trial.images, trial.repeat, *kind)
+        initial = build(trial.model, self._dataset.shape, self._dataset.num_classes, stream.at("weights").number)
+        last = torch.zeros(())
+
+        def after_epoch(epoch: int, total: Tensor) -> None:
+            nonlocal last
+            last = total
+            if epoch == 1:
+                self._context.checkpoint(segment)
+
+        source = self._source(trial)
+        trainer.fit(initial.state_dict(), source, self._config, stream, segment, after_epoch=after_epoch)
+        if not torch.isfinite(last):
+            name = f"{trial.row}, {trial.images}, network {trial.repeat}"
+            raise NumericsError(f"the training of {name} diverged", "try a lower `evaluate.lr`")
+        predict.load(trainer.weights())
+        return predict.accuracy(self._test, segment)
+
+    def _networks(self, model: ModelConfig, procedure: Procedure) -> tuple[Trainer, Predictor]:
+        """What trains and tests such networks: that of the trial before, if it was of the same row."""
+        if self._prepared is None or self._prepared[:2] != (model, procedure):
+            network, other = (build(model, self._dataset.shape, self._dataset.num_classes) for _ in range(2))
+            trainer, predict = Trainer(network, procedure, self._context), Predictor(other, self._context)
+            self._prepared = model, procedure, trainer, predict
+        return self._prepared[2:]
+
+
+def procedure_of(config: EvalConfig, trial: Trial) -> Procedure:
+    """How the network of a trial is trained, by the protocol of the evaluation."""
+    procedure = PROTOCOLS[config.protocol].procedures[trial.labels]
+    return procedure if trial.augmented else procedure.plain()
