@@ -39,7 +39,8 @@ def open_session(values: Values, out: Sink) -> Iterator[Session]:
         from apmctl_core.jobs import Session
         from apmctl_core.machine import runtime
 
-        computing = runtime.resolve(values["device"], values["compile"], segment, budget)
+        workers = values.get("workers", 1)
+        computing = runtime.resolve(values["device"], values["compile"], segment, budget, workers)
         yield Session(
             store=_store(values),
             runtime=computing,
@@ -110,7 +111,9 @@ _DATA_FILES = (_DATA, _SKIP_BROKEN)
 MACHINE = together("open_session", (*_DATA_FILES, _STORE, *_COMPUTE), lambda values: partial(open_session, values))
 _TEST_HELP = "Folder of the set's test images, if they lie outside of its data set."
 _TEST = _run("--test-split", Path | None, _TEST_HELP, metavar="DIR")
-MACHINE_OF_SET = together(
-    "open_session", (_DATA, _TEST, _SKIP_BROKEN, _STORE, *_COMPUTE), lambda values: partial(open_session, values)
-)
+_OF_SET = (_DATA, _TEST, _SKIP_BROKEN, _STORE, *_COMPUTE)
+MACHINE_OF_SET = together("open_session", _OF_SET, lambda values: partial(open_session, values))
+_WORKERS_HELP = "Networks to train at once, each in a process of its own [default: what is fastest]."
+_WORKERS = _run("--workers", int | None, _WORKERS_HELP, rare=True, metavar="N")
+MACHINE_OF_REPORT = together("open_session", (*_OF_SET, _WORKERS), lambda values: partial(open_session, values))
 COMPUTE = together("machine", (*_DATA_FILES, *_COMPUTE), dict)

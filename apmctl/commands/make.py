@@ -18,6 +18,7 @@ from apmctl.options import (
     DATASET,
     DRY_RUN,
     MACHINE,
+    MACHINE_OF_REPORT,
     MACHINE_OF_SET,
     NAME,
     OUTPUT,
@@ -230,7 +231,7 @@ def relabel(
     out.result(Made.by("relabel", outcome))
 
 
-@takes(SET, fields.changes(fields.EVALUATE), MACHINE_OF_SET, OUTPUT, THRESHOLDS)
+@takes(SET, fields.changes(fields.EVALUATE), MACHINE_OF_REPORT, OUTPUT, THRESHOLDS)
 def evaluate(ref: str, thresholds: Thresholds, changes: dict[str, Any], open_session: OpenSession, out: Sink) -> None:
     """Train networks on a set, test them, and compare with as many random real images."""
     thresholds.check(changes)

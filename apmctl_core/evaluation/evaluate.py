@@ -7,7 +7,7 @@ is that of the last epoch.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import fmean
@@ -20,18 +20,17 @@ from apmctl_core.data import Dataset
 from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.evaluation.protocols import PROTOCOLS, overridden
 from apmctl_core.evaluation.scores import with_scores
-from apmctl_core.evaluation.trial import Bench, Trial, procedure_of
+from apmctl_core.evaluation.trial import OWN, RANDOM, WHOLE, AtOnce, Bench, Images, Trial, procedure_of
 from apmctl_core.events import Note, Progress
 from apmctl_core.machine.cost import Cost
 from apmctl_core.models import ARCHITECTURES, NetworkSize
 from apmctl_core.models.size import ALL_GRADIENTS, FORWARD
 from apmctl_core.training.checkpoint import Snapshot
 from apmctl_core.training.context import Context
-from apmctl_core.training.examples import RealSource, Source, TensorSource, exact_images
+from apmctl_core.training.examples import RealSource
 from apmctl_core.values import Baseline, DistilledSet, Task
 
 _STATE = "networks"
-_OWN, _RANDOM, _WHOLE = "distilled", "random", "whole"  # what networks are trained on
 _MOST = 200  # networks that an interval may ask for
 
 
@@ -43,16 +42,22 @@ def evaluate(
     context: Context,
     coresets: Mapping[str, Baseline] | None = None,
     whole: Mapping[str, Sequence[float]] | None = None,
+    at_once: AtOnce | None = None,
 ) -> tuple[ReportRow, ...]:
     """Train and test `config.repeats` networks for each architecture and kind of labels.
 
     As many are trained on random real images, and on each of `coresets`; more where `config.interval` asks for it.
     `whole` are the accuracies of networks that were trained on all real images, by architecture. Accuracies are kept as
-    they come. Raises NumericsError where a training diverges.
+    they come. `at_once` trains several networks at a time, otherwise they are trained one after the other. Raises
+    NumericsError where a training diverges.
     """
-    work = _Evaluation(distilled, dataset, config, context, coresets or {}, whole or {})
+    images = Images(distilled, dataset, coresets or {}, context)
+    accuracies = _Accuracies(Bench(dataset, distilled.preprocessing, images, config, context), context, at_once)
+    work = _Evaluation(images, tuple(coresets or ()), whole or {}, accuracies, config, context)
     rows = [(model, labels) for model in models for labels in config.labels]
-    work.accuracies.total = len(rows) * len(work.groups) * config.repeats
+    first = [trial for row in rows for trial in work.trials(*row, config.repeats)]
+    accuracies.total = len(first)
+    accuracies.of(first)
     return with_scores([work.row(model, labels) for model, labels in rows])
 
 
@@ -62,8 +67,8 @@ def evaluate_whole(
     """The row of networks that are trained on all real images, under their class labels."""
     train = RealSource(dataset.train, preprocessing, context.device, context.precision)
     accuracies = _Accuracies(Bench(dataset, preprocessing, lambda _: train, config, context), context)
-    accuracies.total = config.repeats
-    trials = [Trial(model=model, labels="hard", images=_WHOLE, repeat=repeat) for repeat in range(config.repeats)]
+    trials = [Trial(model=model, labels="hard", images=WHOLE, repeat=repeat) for repeat in range(config.repeats)]
+    accuracies.total = len(trials)
     said = _protocol(trials[0], config, dataset, context, networks=len(trials), images=len(train))
     return (ReportRow(model.arch, "hard", accuracies.of(trials), (), said),)
 
@@ -84,11 +89,12 @@ def _cost(
 ) -> Cost:
     """The cost of so many networks, each trained on so many images, of which `held` are in memory."""
     passes, step = networks * (config.epochs * images * ALL_GRADIENTS + task.test * FORWARD), min(config.batch, images)
+    steps = networks * config.epochs * math.ceil(images / config.batch)
     costs = [size.cost(task, passes=passes, step=step, fixed_bytes=held * task.image_bytes) for size in sizes]
     heaviest = max(costs, key=lambda c: c.step_flops)
     mixes = any(PROTOCOLS[config.protocol].procedures[labels].mix for labels in config.labels)
     whole = step if mixes else max(c.whole for c in costs)
-    return replace(heaviest, image_bytes=max(c.image_bytes for c in costs), whole=whole)
+    return replace(heaviest, image_bytes=max(c.image_bytes for c in costs), whole=whole, networks=networks, steps=steps)
 
 
 class _Accuracies:
@@ -96,20 +102,25 @@ class _Accuracies:
 
     total = 0
 
-    def __init__(self, bench: Bench, context: Context) -> None:
-        self._bench, self._context = bench, context
+    def __init__(self, bench: Bench, context: Context, at_once: AtOnce | None = None) -> None:
+        self._bench, self._context, self._measured = bench, context, at_once or self._in_turn
         kept = context.keeper.load(_STATE)
         self._known: dict[str, float] = dict(kept.meta["accuracies"]) if kept else {}
         self._segment = context.runtime.resumed(kept.segment) if kept else context.segment
 
     def of(self, trials: Sequence[Trial]) -> tuple[float, ...]:
         """Those of trials, known or measured."""
-        for trial in trials:
-            if trial.key not in self._known:
-                work = partial(self._bench.accuracy, trial)
-                accuracy, self._segment = self._context.attempt(work, self._segment)
+        missing = [trial for trial in trials if trial.key not in self._known]
+        if missing:
+            for trial, accuracy in self._measured(missing):
                 self._keep(trial.key, accuracy)
         return tuple(self._known[trial.key] for trial in trials)
+
+    def _in_turn(self, trials: Sequence[Trial]) -> Iterator[tuple[Trial, float]]:
+        for trial in trials:
+            work = partial(self._bench.accuracy, trial)
+            accuracy, self._segment = self._context.attempt(work, self._segment)
+            yield trial, accuracy
 
     def _keep(self, key: str, accuracy: float) -> None:
         self._known[key] = accuracy
@@ -121,38 +132,45 @@ class _Accuracies:
 
 
 class _Evaluation:
-    """What the rows of a report share. `groups`: what networks are trained on, and whether they see it augmented."""
+    """What the rows of a report share."""
 
     def __init__(
         self,
-        distilled: DistilledSet,
-        dataset: Dataset,
+        images: Images,
+        coresets: Sequence[str],
+        whole: Mapping[str, Sequence[float]],
+        accuracies: _Accuracies,
         config: EvalConfig,
         context: Context,
-        coresets: Mapping[str, Baseline],
-        whole: Mapping[str, Sequence[float]],
     ) -> None:
-        self._set, self._dataset, self._config, self._context = distilled, dataset, config, context
-        self._coresets, self._whole = tuple(coresets), whole
-        self._real = {**({_RANDOM: distilled.baseline} if distilled.baseline else {}), **coresets}
-        self.groups = [(name, True) for name in (_OWN, *self._real)]
+        self._images, self._coresets, self._whole = images, coresets, whole
+        self._accuracies, self._config, self._context = accuracies, config, context
+        # What networks are trained on, and whether they see it augmented.
+        self._groups = [(name, True) for name in images.names]
         if config.unaugmented:
-            self.groups += [(name, False) for name in (_OWN, *self._real) if name not in coresets]
-        self.accuracies = _Accuracies(Bench(dataset, distilled.preprocessing, self._source, config, context), context)
+            self._groups += [(name, False) for name in images.names if name not in coresets]
+
+    def trials(self, model: ModelConfig, labels: str, number: int) -> list[Trial]:
+        """The networks of a row, so many on each group of images."""
+        return [
+            Trial(model=model, labels=labels, images=images, repeat=repeat, augmented=augmented)
+            for images, augmented in self._groups
+            for repeat in range(number)
+        ]
 
     def row(self, model: ModelConfig, labels: str) -> ReportRow:
         """The networks of one architecture and kind of labels."""
         found = self._measured(model, labels)
-        own = found[_OWN, True]
-        trial = Trial(model=model, labels=labels, images=_OWN, repeat=0)
-        draws = len(self._set.baseline.index_DM) if self._set.baseline else 0
-        sizes = {"networks": len(own), "images": len(self._set.images), "random_draws": draws}
+        own, distilled = found[OWN, True], self._images.distilled
+        trial = Trial(model=model, labels=labels, images=OWN, repeat=0)
+        draws = len(distilled.baseline.index_DM) if distilled.baseline else 0
+        sizes = {"networks": len(own), "images": len(distilled.images), "random_draws": draws}
         return ReportRow(
             arch=model.arch,
             labels=labels,
             accuracies=own,
-            random_accuracies=found.get((_RANDOM, True), ()),
-            protocol=_protocol(trial, self._config, self._dataset, self._context, **sizes),
+            random_accuracies=found.get((RANDOM, True), ()),
+            protocol=_protocol(trial, self._config, self._images.dataset, self._context, **sizes),
             coresets={name: found[name, True] for name in self._coresets},
             whole=tuple(self._whole.get(model.arch, ())) if labels == "hard" else (),
             unaugmented={name: values for (name, augmented), values in found.items() if not augmented},
@@ -161,16 +179,10 @@ class _Evaluation:
     def _measured(self, model: ModelConfig, labels: str) -> dict[tuple[str, bool], tuple[float, ...]]:
         """The accuracies of each group: of as many networks as asked for, or as the interval takes."""
         interval, number = self._config.interval, self._config.repeats
-
-        def trials(name: str, augmented: bool) -> list[Trial]:
-            of = partial(Trial, model=model, labels=labels, images=name, augmented=augmented)
-            return [of(repeat=repeat) for repeat in range(number)]
-
         while True:
-            planned = [trials(*group) for group in self.groups]
-            self.accuracies.of([trial for group in planned for trial in group])
-            found = {group: self.accuracies.of(each) for group, each in zip(self.groups, planned, strict=True)}
-            wanted = _wanted(found[_OWN, True], interval) if interval else number
+            values = self._accuracies.of(self.trials(model, labels, number))
+            found = {group: values[at * number : (at + 1) * number] for at, group in enumerate(self._groups)}
+            wanted = _wanted(found[OWN, True], interval) if interval else number
             if wanted <= number:
                 return found
             if number >= _MOST:
@@ -178,20 +190,8 @@ class _Evaluation:
                 self._context.emit(Note(text=text, level="warning"))
                 return found
             more = min(wanted, _MOST) - number
-            self.accuracies.total += more * len(self.groups)
+            self._accuracies.total += more * len(self._groups)
             number += more
-
-    def _source(self, trial: Trial) -> Source:
-        """The set's images, or real ones by how they were chosen: those of a repeat, if there are several draws."""
-        s = self._set
-        pixels, hard, soft = s.images, s.labels, s.logits
-        if trial.images in self._real:
-            real = self._real[trial.images]
-            draw = trial.repeat % len(real.index_DM)
-            pixels, hard = exact_images(self._dataset.train, s.preprocessing, real.index_DM[draw])
-            soft = real.logits_DMK[draw]
-        targets = soft if trial.labels == "soft" else hard
-        return TensorSource(pixels.to(self._context.device), targets.to(self._context.device))
 
 
 def _wanted(accuracies: Sequence[float], interval: float) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +16,12 @@ from apmctl_core.evaluation.protocols import PROTOCOLS
 from apmctl_core.machine.segment import Segment
 from apmctl_core.models import build
 from apmctl_core.training.context import Context
-from apmctl_core.training.examples import RealSource, Source
+from apmctl_core.training.examples import RealSource, Source, TensorSource, exact_images
 from apmctl_core.training.loop import Predictor, Trainer
 from apmctl_core.training.procedure import Procedure
+from apmctl_core.values import Baseline, DistilledSet
+
+OWN, RANDOM, WHOLE = "distilled", "random", "whole"  # names of images that networks are trained on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,36 @@ class Trial:
     def key(self) -> str:
         """The name under which its accuracy is kept."""
         return f"{self.row}/{self.images}/{self.repeat}" + ("" if self.augmented else "/unaugmented")
+
+
+# Measures several trials at a time, and gives each with its accuracy as it is done.
+AtOnce = Callable[[Sequence[Trial]], Iterator[tuple[Trial, float]]]
+
+
+class Images:
+    """What trials are trained on: the set's images, random real ones if it has them, coresets."""
+
+    def __init__(
+        self, distilled: DistilledSet, dataset: Dataset, coresets: Mapping[str, Baseline], context: Context
+    ) -> None:
+        self.distilled, self.dataset, self._device = distilled, dataset, context.device
+        self._real = {**({RANDOM: distilled.baseline} if distilled.baseline else {}), **coresets}
+
+    @property
+    def names(self) -> list[str]:
+        return [OWN, *self._real]
+
+    def __call__(self, trial: Trial) -> Source:
+        """Images and targets of a trial. Of real images in several draws, those of its repeat."""
+        s = self.distilled
+        pixels, hard, soft = s.images, s.labels, s.logits
+        if trial.images in self._real:
+            real = self._real[trial.images]
+            draw = trial.repeat % len(real.index_DM)
+            pixels, hard = exact_images(self.dataset.train, s.preprocessing, real.index_DM[draw])
+            soft = real.logits_DMK[draw]
+        targets = soft if trial.labels == "soft" else hard
+        return TensorSource(pixels.to(self._device), targets.to(self._device))
 
 
 class Bench:

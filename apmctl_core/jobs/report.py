@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 from apmctl_core.artifacts.kinds.coresets import load_coreset
@@ -10,12 +12,19 @@ from apmctl_core.artifacts.kinds.reports import Report, load_report, save_report
 from apmctl_core.artifacts.kinds.sets import load_set
 from apmctl_core.config import ModelConfig
 from apmctl_core.evaluation.evaluate import cost, evaluate
+from apmctl_core.evaluation.trial import Bench, Images, Trial
+from apmctl_core.events import silent
 from apmctl_core.jobs.coreset import CoresetJob
 from apmctl_core.jobs.job import OVERHEAD, Job, Located
+from apmctl_core.jobs.session import Session
 from apmctl_core.jobs.whole import WholeJob
 from apmctl_core.jobs.work import Product, Work
+from apmctl_core.machine import workers
 from apmctl_core.machine.cost import Cost
 from apmctl_core.models import size_of
+from apmctl_core.seeding import Stream
+from apmctl_core.training.context import Context
+from apmctl_core.values import Baseline, DistilledSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +68,34 @@ class ReportJob(Job):
         session = work.session
         dataset = session.load(self.recipe.data, self.fingerprint)
         session.tell(dataset)
-        artifact = self.distilled.open(session)
         task = replace(self.task, train=len(dataset.train), test=len(dataset.test))
         context = work.context(replace(self, task=task).cost(), "evaluate")
-        coresets = {job.method: load_coreset(job.open(session)) for job in self.coresets}
+        distilled, coresets = self._read(session)
         wholes = {job.recipe.model.arch: load_report(job.open(session), job.kind).rows for job in self.wholes}
         whole = {arch: rows[0].accuracies for arch, rows in wholes.items()}
-        rows = evaluate(load_set(artifact), dataset, self.models, self.recipe.evaluate, context, coresets, whole)
+        count = context.runtime.workers or 1
+        at_once = partial(self._at_once, replace(session, runtime=context.runtime), count) if count > 1 else None
+        models, config = self.models, self.recipe.evaluate
+        rows = evaluate(distilled, dataset, models, config, context, coresets, whole, at_once)
         save_report(work.workspace.path, Report(set=self.distilled.ref, rows=rows))
-        return Product(metrics={}, data=artifact.manifest.data, context=context)
+        data = self.distilled.open(session).manifest.data
+        return Product(metrics={}, data=data, context=context)
+
+    def accuracy(self, session: Session) -> Callable[[Trial], float]:
+        """What measures a network of this report, for a process that has nothing but the job and a session."""
+        dataset = session.load(self.recipe.data, self.fingerprint)
+        distilled, coresets = self._read(session)
+        stream = Stream(self.seed).at("evaluate")
+        context = Context(stream=stream, runtime=session.runtime, precision=self.recipe.precision)
+        images = Images(distilled, dataset, coresets, context)
+        bench = Bench(dataset, distilled.preprocessing, images, self.recipe.evaluate, context)
+        return partial(bench.accuracy, segment=context.segment)
+
+    def _read(self, session: Session) -> tuple[DistilledSet, dict[str, Baseline]]:
+        """The set and the coresets."""
+        coresets = {job.method: load_coreset(job.open(session)) for job in self.coresets}
+        return load_set(self.distilled.open(session)), coresets
+
+    def _at_once(self, session: Session, count: int, trials: Sequence[Trial]) -> Iterator[tuple[Trial, float]]:
+        alone = replace(session, runtime=session.runtime.alone(), emit=silent, request=None)
+        return workers.each(partial(self.accuracy, alone), trials, min(count, len(trials)))

@@ -11,7 +11,8 @@ class Cost:
 
     `flops` of the whole, `step_flops` of one training step · `images` in the largest pass if nothing bounds it, each
     adding `image_bytes`, beside `fixed_bytes` · `whole` of them that no segment may divide (a batch whose statistics
-    the network uses) · `disk_bytes` at the most, from the first state to the finished artifact.
+    the network uses) · `disk_bytes` at the most, from the first state to the finished artifact · `networks` that do not
+    depend on each other, of so many training `steps` in all.
     """
 
     flops: float = 0.0
@@ -21,6 +22,8 @@ class Cost:
     image_bytes: float = 0.0
     fixed_bytes: float = 0.0
     disk_bytes: int = 0
+    networks: int = 1
+    steps: int = 0
 
     @property
     def least_bytes(self) -> float:

@@ -5,6 +5,7 @@ None of this decides a result beyond rounding. Precision does, and is part of a 
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,11 @@ _COMPILE_PAYS = {"cpu": 4e12, "cuda": 2e15}
 # Steps of fewer operations than this gain nothing from a second thread, and lose tenfold where another process has
 # the other core: threads wait for each other at every one of their small operations.
 _THREADS_PAY = 1e9
+# Steps of fewer operations than this use several threads badly: it is faster to train a network a core at once, each
+# with one thread, where that takes longer than to start the processes and compile in each.
+_WORKERS_PAY, _WORKERS_SECONDS = 1e10, 60.0
+_STEP_SECONDS, _FLOPS = 2e-3, 5e10  # of one thread: the least that a step takes, operations in a second
+_WORKER_BYTES = 800e6  # of a process: Python, torch, what the compiler holds
 _THREADS = torch.get_num_threads()
 # What the compiler adds to a process, and what torch loads at its first training step, on the CPU.
 _COMPILER_BYTES, _FIRST_STEP_BYTES = 250e6, 150e6
@@ -38,7 +44,8 @@ class Runtime:
     """The device and how to use it.
 
     `compile` None leaves the choice to the amount of work · `limit` the most images in one pass (0: no limit, None:
-    as memory demands) · `memory_budget` in bytes · `segment` what these come to for the work at hand.
+    as memory demands) · `memory_budget` in bytes · `segment` what these come to for the work at hand · `workers` the
+    networks that train at once, each in a process of its own (None: as many as there is room for, if that is faster).
     """
 
     device: torch.device
@@ -46,6 +53,7 @@ class Runtime:
     limit: int | None = 0
     memory_budget: int | None = None
     segment: Segment = field(default_factory=Segment)
+    workers: int | None = 1
 
     @property
     def adapts(self) -> bool:
@@ -60,10 +68,11 @@ class Runtime:
 
     def for_cost(self, cost: Cost, emit: Emit = silent) -> Runtime:
         """This runtime with compilation, threads and segment chosen for work of a cost."""
+        workers = self._workers(cost)
         if self.device.type == "cpu":
-            torch.set_num_threads(1 if cost.step_flops < _THREADS_PAY else _THREADS)
+            torch.set_num_threads(1 if workers > 1 or cost.step_flops < _THREADS_PAY else _THREADS)
         self.require(cost)
-        return replace(self, compile=self.compiles(cost), segment=self._segment(cost, emit))
+        return replace(self, compile=self.compiles(cost), segment=self._segment(cost, emit), workers=workers)
 
     def require(self, cost: Cost) -> None:
         """Raise ConfigError for a segment that the work does not allow, or a budget that its shortest one exceeds."""
@@ -94,6 +103,23 @@ class Runtime:
         """Bytes at the peak of work for which this runtime was chosen: the process, the work, the largest pass."""
         fixed = memory.held(self.device) + self.with_torch(cost).fixed_bytes
         return int(fixed + self.segment.length(cost.images) * cost.image_bytes)
+
+    def _workers(self, cost: Cost) -> int:
+        """How many networks train at once; one where memory has to be watched."""
+        if self.device.type != "cpu" or self.memory_budget is not None or cost.networks == 1:
+            return 1
+        most = min(self.workers or os.cpu_count() or 1, cost.networks)
+        if self.workers is not None:
+            return most
+        seconds = cost.steps * _STEP_SECONDS + cost.flops / _FLOPS
+        if cost.step_flops > _WORKERS_PAY or seconds < _WORKERS_SECONDS:
+            return 1
+        each = _WORKER_BYTES + cost.fixed_bytes + cost.images * cost.image_bytes
+        return max(1, min(most, int(_SHARE * memory.free(self.device) / each)))
+
+    def alone(self) -> Runtime:
+        """The runtime of one of several workers: what memory there is was shared out before."""
+        return replace(self, limit=self.limit or 0, segment=Segment(limit=self.limit or 0), workers=1)
 
     def resumed(self, limit: int) -> Segment:
         """The segment to resume a state with. Where memory had decided it, it stays: another one rounds otherwise."""
@@ -131,13 +157,30 @@ class Runtime:
 
 
 def resolve(
-    device: str = "auto", compile: bool | None = None, segment: int | None = 0, memory_budget: int | None = None
+    device: str = "auto",
+    compile: bool | None = None,
+    segment: int | None = 0,
+    memory_budget: int | None = None,
+    workers: int | None = 1,
 ) -> Runtime:
-    """A runtime for the device asked for; `segment` None cuts as memory demands, 0 not at all. Raises DeviceError."""
+    """A runtime for the device asked for; `segment` None cuts as memory demands, 0 not at all.
+
+    `workers` None trains as many networks at once as is fastest; that starts processes, which import the main module
+    anew. Raises DeviceError, ConfigError.
+    """
     if segment is not None and segment < 0:
         raise ConfigError(f"`segment` must be at least 0, got {segment}", "0 keeps a batch whole")
+    if workers is not None and workers < 1:
+        raise ConfigError(f"`workers` must be at least 1, got {workers}", "1 trains one network after the other")
     torch_device = devices.find(device)
     if torch_device.type == "cpu":
         memory.keep_freed()
     cut = Segment(limit=segment or 0)
-    return Runtime(device=torch_device, compile=compile, limit=segment, memory_budget=memory_budget, segment=cut)
+    return Runtime(
+        device=torch_device,
+        compile=compile,
+        limit=segment,
+        memory_budget=memory_budget,
+        segment=cut,
+        workers=workers,
+    )

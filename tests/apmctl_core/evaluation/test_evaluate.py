@@ -248,3 +248,23 @@ def test_the_heaviest_network_bounds_the_machine():
     bound = NetworkSize(multiply_adds=1.0, activations=1.0, weights=1, depends_on_batch=True)
     assert evaluation.cost(CONFIG, 6, task, [bound, large]).whole == CONFIG.batch
     assert both.whole == 1
+
+
+@pytest.mark.parametrize("interval", [None, 0.05])
+def test_networks_that_are_measured_at_once_are_each_measured_and_kept_once(accuracies, interval):
+    asked = []
+
+    def at_once(trials):
+        asked.append([trial.key for trial in trials])
+        for trial in reversed(trials):  # in whatever order they end
+            yield trial, 0.6 if trial.repeat % 2 else 0.4
+
+    config = dataclasses.replace(CONFIG, interval=interval)
+    kept = Kept(999)
+    rows = evaluate(distilled(), DATA, [MODEL, WIDER], config, context(keeper=kept), at_once=at_once)
+    assert accuracies == []
+    assert rows == evaluate(distilled(), DATA, [MODEL, WIDER], config, context())
+    assert len(asked[0]) == 2 * 2 * 2 * CONFIG.repeats  # all that is known to be wanted, of all rows
+    keys = [key for keys in asked for key in keys]
+    assert len(keys) == len(set(keys)) == len(kept.snapshot.meta["accuracies"])
+    assert evaluate(distilled(), DATA, [MODEL, WIDER], config, context(keeper=kept), at_once=lambda _: 1 / 0) == rows

@@ -176,6 +176,18 @@ def test_an_outcome_tells_the_time_of_each_stage_and_what_was_reused(session):
     assert [(s.name, s.reused, s.artifact) for s in again.stages] == [("distill", True, ref)]
 
 
+def test_networks_trained_at_once_have_the_accuracies_that_they_have_alone(session):
+    made = distill_set(session, RECIPE).artifact
+    changes = {"labels": ["soft"], "repeats": 2}
+    alone = evaluate_set(session, made.id, changes)
+    session.store.remove(alone.artifact)
+    events = []
+    runtime = resolve("cpu", compile=False, workers=2)
+    both = evaluate_set(dataclasses.replace(session, runtime=runtime, emit=events.append), made.id, changes)
+    assert both.metrics["results"] == alone.metrics["results"]
+    assert [(e.done, e.total) for e in events if isinstance(e, Progress)] == [(n, 4) for n in (1, 2, 3, 4)]
+
+
 def test_images_that_do_not_move_are_warned_of(session):
     heard = []
     still, faster = (
