@@ -4,6 +4,7 @@ import argparse
 import re
 
 import accuracy
+import cross
 import cycle
 import gpu
 import large
@@ -25,6 +26,7 @@ SCRIPTS = {
     "large": (large, ["set initialised", "GB beyond"]),
     "startup": (startup, ["show", "distill, reused"]),
     "accuracy": (accuracy, ["fp32, eager", "two standard errors"]),
+    "cross": (cross, ["herding", "above the best coreset", "soft labels", "Student's t"]),
     "variants": (variants, ["the test split (it decides nothing)", "random images", "Student's t"]),
 }
 
