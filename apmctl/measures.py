@@ -42,7 +42,7 @@ class Measures:
     def __init__(self, artifacts: Iterable[Artifact]) -> None:
         self._of: dict[str, list[Measure]] = {}
         for report in artifacts:
-            if report.kind == "report":
+            if report.kind in ("report", "reference"):
                 with contextlib.suppress(ApmError):  # it may have been removed since it was listed
                     measures = [Measure(report, row) for row in report_rows(report)]
                     self._of[report.id] = measures
@@ -83,7 +83,7 @@ def report_rows(report: Artifact) -> Sequence[ReportRow]:
     """The rows of a report. Raises ArtifactError where it is damaged."""
     from apmctl_core.artifacts.kinds.reports import load_report
 
-    return load_report(report).rows
+    return load_report(report, report.kind).rows
 
 
 def setting(recipe: Mapping[str, Any], path: str) -> Any:

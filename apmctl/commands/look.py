@@ -49,7 +49,7 @@ class ListedArtifact(Identity):
     def by(cls, artifact: Artifact, measures: Measures) -> Self:
         """An artifact with what its manifest and the store's reports know."""
         manifest = artifact.manifest
-        ipc = None if artifact.kind == "pool" else setting(manifest.recipe, "distill.ipc")
+        ipc = None if artifact.kind in ("pool", "reference") else setting(manifest.recipe, "distill.ipc")
         known = {"dataset": manifest.data.get("dataset"), "created": manifest.environment.get("created")}
         known |= {"size_bytes": artifact.size, "ipc": ipc, "network": network(manifest)}
         if best := next(iter(measures.of(artifact)), None):

@@ -41,14 +41,14 @@ def evaluate(
     config: EvalConfig,
     context: Context,
     coresets: Mapping[str, Baseline] | None = None,
-    whole: Mapping[str, Sequence[float]] | None = None,
+    whole: Mapping[str, ReportRow] | None = None,
     at_once: AtOnce | None = None,
 ) -> tuple[ReportRow, ...]:
     """Train and test `config.repeats` networks for each architecture and kind of labels.
 
     As many are trained on random real images, and on each of `coresets`; more where `config.interval` asks for it.
-    `whole` are the accuracies of networks that were trained on all real images, by architecture. Accuracies are kept as
-    they come. `at_once` trains several networks at a time, otherwise they are trained one after the other. Raises
+    `whole` are the rows of networks that were trained on all real images, by architecture. Accuracies are kept as they
+    come. `at_once` trains several networks at a time, otherwise they are trained one after the other. Raises
     NumericsError where a training diverges.
     """
     images = Images(distilled, dataset, coresets or {}, context)
@@ -138,7 +138,7 @@ class _Evaluation:
         self,
         images: Images,
         coresets: Sequence[str],
-        whole: Mapping[str, Sequence[float]],
+        whole: Mapping[str, ReportRow],
         accuracies: _Accuracies,
         config: EvalConfig,
         context: Context,
@@ -165,6 +165,9 @@ class _Evaluation:
         trial = Trial(model=model, labels=labels, images=OWN, repeat=0)
         draws = len(distilled.baseline.index_DM) if distilled.baseline else 0
         sizes = {"networks": len(own), "images": len(distilled.images), "random_draws": draws}
+        whole = self._whole.get(model.arch) if labels == "hard" else None
+        if whole is not None:
+            sizes["whole_epochs"] = whole.protocol["epochs"]
         return ReportRow(
             arch=model.arch,
             labels=labels,
@@ -172,7 +175,7 @@ class _Evaluation:
             random_accuracies=found.get((RANDOM, True), ()),
             protocol=_protocol(trial, self._config, self._images.dataset, self._context, **sizes),
             coresets={name: found[name, True] for name in self._coresets},
-            whole=tuple(self._whole.get(model.arch, ())) if labels == "hard" else (),
+            whole=whole.accuracies if whole else (),
             unaugmented={name: values for (name, augmented), values in found.items() if not augmented},
         )
 

@@ -71,8 +71,7 @@ class ReportJob(Job):
         task = replace(self.task, train=len(dataset.train), test=len(dataset.test))
         context = work.context(replace(self, task=task).cost(), "evaluate")
         distilled, coresets = self._read(session)
-        wholes = {job.recipe.model.arch: load_report(job.open(session), job.kind).rows for job in self.wholes}
-        whole = {arch: rows[0].accuracies for arch, rows in wholes.items()}
+        whole = {job.recipe.model.arch: load_report(job.open(session), job.kind).rows[0] for job in self.wholes}
         count = context.runtime.workers or 1
         at_once = partial(self._at_once, replace(session, runtime=context.runtime), count) if count > 1 else None
         models, config = self.models, self.recipe.evaluate

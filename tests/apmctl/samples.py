@@ -34,10 +34,10 @@ def draft(kind: str, name: str = "digits-ipc1", **changes: Any) -> Manifest:
     return drafts.draft(kind, name, **(values | changes))
 
 
-def put_report(root: Path, rows: list[dict[str, Any]] | None = None, **changes: Any) -> Artifact:
-    """A report in the store under `root`."""
-    manifest = draft("report", **changes)
-    with Store(root).workspace("report", manifest.name, manifest.id) as work:
+def put_report(root: Path, rows: list[dict[str, Any]] | None = None, kind: str = "report", **changes: Any) -> Artifact:
+    """A report, or a reference, in the store under `root`."""
+    manifest = draft(kind, **changes)
+    with Store(root).workspace(kind, manifest.name, manifest.id) as work:
         work.write(
             "report.json", json.dumps({"set": "x", "results": [ROW.document()] if rows is None else rows}).encode()
         )

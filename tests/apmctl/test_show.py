@@ -264,3 +264,16 @@ def test_an_unfinished_run_is_not_renamed(cli: Cli, root: Path) -> None:
     answer = cli("rename", "unfinished", "best")
     assert answer.code == 3
     assert "is a set that is not finished" in answer.err
+
+
+def test_a_reference_shows_what_all_real_images_reach(cli: Cli, root: Path) -> None:
+    row = msgspec.structs.replace(ROW, labels="hard", random_accuracies=())
+    kept = put_report(root, [row.document()], "reference", name="digits-whole", recipe=recipe(distill={"ipc": 7}))
+    lines = cli("show", "digits-whole").out.splitlines()
+    assert lines[0] == f"reference {kept.ref}"
+    assert lines[2].split() == ["network", "labels", "all", "real"]
+    assert lines[3].split() == ["convnet3", "hard", "84.1", "[68.5,", "99.7]"]
+    (listed,) = cli("list", "--kind", "reference", "--json").document["artifacts"]
+    assert (listed["accuracy"], listed["ipc"], listed["measured"]["labels"]) == (ROW.accuracy_mean, None, "hard")
+    assert cli("verify", "digits-whole").code == 0
+    assert cli("eval", "digits-whole").code == 3

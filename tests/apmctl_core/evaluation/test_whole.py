@@ -26,7 +26,8 @@ def test_sets_of_the_same_data_share_networks_trained_on_all_of_it(session: Sess
     (row,) = load_report(reference, "reference").rows
     assert hard.whole == row.accuracies
     assert len(row.accuracies) == 2
-    assert soft.whole == ()
+    assert (soft.whole, "whole_epochs" in soft.protocol) == ((), False)
+    assert hard.protocol["whole_epochs"] == row.protocol["epochs"] == RECIPE.teachers.epochs
     assert hard.scores["hlr"] == sum(hard.whole) / 2 - hard.accuracy_mean
     assert "lrs" in soft.scores
     assert report.manifest.inputs["whole convnet1"] == reference.id
