@@ -207,6 +207,10 @@ class EvalConfig(TrainConfig, path="evaluate"):
         Reach | None,
         "Train more networks until the 95% interval reaches at most X to either side [default: none].",
     ] = None
+    rates: Annotated[
+        tuple[Rate, ...] | None,
+        "Learning rates to choose from on held-out training images (repeatable) [default: none, --lr holds].",
+    ] = None
     whole: Annotated[bool | None, "Also train on all real images, under hard labels (HLR, LRS) [default: off]."] = None
     whole_epochs: Annotated[Count | None, "Epochs on all real images [default: those of the teachers]."] = None
     unaugmented: Annotated[bool | None, "Also train without augmentation (ARS) [default: off]."] = None

@@ -55,8 +55,9 @@ def evaluate(
     accuracies = _Accuracies(Bench(dataset, distilled.preprocessing, images, config, context), context, at_once)
     work = _Evaluation(images, tuple(coresets or ()), whole or {}, accuracies, config, context)
     rows = [(model, labels) for model in models for labels in config.labels]
+    work.choose(rows)
     first = [trial for row in rows for trial in work.trials(*row, config.repeats)]
-    accuracies.total = len(first)
+    accuracies.total += len(first)
     accuracies.of(first)
     return with_scores([work.row(model, labels) for model, labels in rows])
 
@@ -149,20 +150,32 @@ class _Evaluation:
         self._groups = [(name, True) for name in images.names]
         if config.unaugmented:
             self._groups += [(name, False) for name in images.names if name not in coresets]
+        self._rates: dict[Trial, float] = {}  # by the first trial of a group of a row
+
+    def choose(self, rows: Sequence[tuple[ModelConfig, str]]) -> None:
+        """Choose the learning rate of each group of each row, if there are several, by one network at each."""
+        rates = self._config.rates or ()
+        firsts = [trial for row in rows for trial in self.trials(*row, 1)] if rates else []
+        tried = {first: [replace(first, lr=lr, held_out=True) for lr in rates] for first in firsts}
+        self._accuracies.total += len(firsts) * len(rates)
+        self._accuracies.of([trial for trials in tried.values() for trial in trials])
+        for first, trials in tried.items():
+            found = self._accuracies.of(trials)
+            self._rates[first] = rates[found.index(max(found))]
 
     def trials(self, model: ModelConfig, labels: str, number: int) -> list[Trial]:
         """The networks of a row, so many on each group of images."""
-        return [
-            Trial(model=model, labels=labels, images=images, repeat=repeat, augmented=augmented)
+        firsts = [
+            Trial(model=model, labels=labels, images=images, repeat=0, augmented=augmented)
             for images, augmented in self._groups
-            for repeat in range(number)
         ]
+        return [replace(f, repeat=repeat, lr=self._rates.get(f)) for f in firsts for repeat in range(number)]
 
     def row(self, model: ModelConfig, labels: str) -> ReportRow:
         """The networks of one architecture and kind of labels."""
         found = self._measured(model, labels)
         own, distilled = found[OWN, True], self._images.distilled
-        trial = Trial(model=model, labels=labels, images=OWN, repeat=0)
+        firsts = self.trials(model, labels, 1)
         draws = len(distilled.baseline.index_DM) if distilled.baseline else 0
         sizes = {"networks": len(own), "images": len(distilled.images), "random_draws": draws}
         whole = self._whole.get(model.arch) if labels == "hard" else None
@@ -173,7 +186,8 @@ class _Evaluation:
             labels=labels,
             accuracies=own,
             random_accuracies=found.get((RANDOM, True), ()),
-            protocol=_protocol(trial, self._config, self._images.dataset, self._context, **sizes),
+            protocol=_protocol(firsts[0], self._config, self._images.dataset, self._context, **sizes)
+            | ({"lr": firsts[0].lr, "chosen_lr": _chosen(firsts)} if self._rates else {}),
             coresets={name: found[name, True] for name in self._coresets},
             whole=whole.accuracies if whole else (),
             unaugmented={name: values for (name, augmented), values in found.items() if not augmented},
@@ -209,6 +223,11 @@ def _wanted(accuracies: Sequence[float], interval: float) -> int:
     if reach <= interval:
         return number
     return min(max(number + 1, math.ceil(number * (reach / interval) ** 2)), 2 * number)
+
+
+def _chosen(firsts: Sequence[Trial]) -> str:
+    """The learning rates that were chosen on held-out training images, in words."""
+    return ", ".join(f"{f.images}{'' if f.augmented else ' unaugmented'} {f.lr:g}" for f in firsts)
 
 
 def _protocol(trial: Trial, config: EvalConfig, dataset: Dataset, context: Context, **sizes: int) -> dict[str, Any]:

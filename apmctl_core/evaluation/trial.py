@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from apmctl_core.config import EvalConfig, ModelConfig
-from apmctl_core.data import Dataset
+from apmctl_core.data import Dataset, Split
 from apmctl_core.data.preprocessing import Preprocessing
 from apmctl_core.errors import NumericsError
 from apmctl_core.evaluation.protocols import PROTOCOLS
@@ -22,17 +24,23 @@ from apmctl_core.training.procedure import Procedure
 from apmctl_core.values import Baseline, DistilledSet
 
 OWN, RANDOM, WHOLE = "distilled", "random", "whole"  # names of images that networks are trained on
+_HELD_OUT = 5000  # images to choose by, at most
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """The network number `repeat` of those that are trained on `images`, by their name, under a kind of labels."""
+    """The network number `repeat` of those that are trained on `images`, by their name, under a kind of labels.
+
+    `lr` is its learning rate where the evaluation's does not hold; one that is `held_out` is tested on training images.
+    """
 
     model: ModelConfig
     labels: str
     images: str
     repeat: int
     augmented: bool = True
+    lr: float | None = None
+    held_out: bool = False
 
     @property
     def row(self) -> str:
@@ -42,7 +50,13 @@ class Trial:
     @property
     def key(self) -> str:
         """The name under which its accuracy is kept."""
-        return f"{self.row}/{self.images}/{self.repeat}" + ("" if self.augmented else "/unaugmented")
+        return "/".join(map(str, (self.row, self.images, self.repeat, *self.kind)))
+
+    @property
+    def kind(self) -> tuple[str | float, ...]:
+        """What sets it apart from the plain network of its number."""
+        plain = () if self.augmented else ("unaugmented",)
+        return (*plain, "rate", self.lr or 0.0) if self.held_out else plain
 
 
 # Measures several trials at a time, and gives each with its accuracy as it is done.
@@ -61,6 +75,14 @@ class Images:
     @property
     def names(self) -> list[str]:
         return [OWN, *self._real]
+
+    def held_out(self, rng: torch.Generator) -> Split:
+        """Training images to choose by: a fifth of them, at most 5,000, none of those that trials are trained on."""
+        train = self.dataset.train
+        used = [real.index_DM.flatten().numpy() for real in self._real.values()]
+        left = np.setdiff1d(np.arange(len(train)), np.concatenate(used) if used else [])
+        index = np.sort(left[torch.randperm(len(left), generator=rng)[: min(len(train) // 5, _HELD_OUT)].numpy()])
+        return Split(train.images[index], train.labels[index])
 
     def __call__(self, trial: Trial) -> Source:
         """Images and targets of a trial. Of real images in several draws, those of its repeat."""
@@ -90,14 +112,19 @@ class Bench:
         context: Context,
     ) -> None:
         self._dataset, self._source, self._config, self._context = dataset, source, config, context
-        self._test = RealSource(dataset.test, preprocessing, context.device, context.precision)
+        self._real = partial(
+            RealSource, preprocessing=preprocessing, device=context.device, precision=context.precision
+        )
+        self._test = self._real(dataset.test)
+        if config.rates and isinstance(source, Images):
+            self._held_out = self._real(source.held_out(context.stream.at("held out").generator()))
         self._prepared: tuple[ModelConfig, Procedure, Trainer, Predictor] | None = None
 
     def accuracy(self, trial: Trial, segment: Segment) -> float:
         """The accuracy of a trial's network at its last epoch. Raises NumericsError where its training diverges."""
         trainer, predict = self._networks(trial.model, procedure_of(self._config, trial))
-        kind = () if trial.augmented else ("unaugmented",)
-        stream = self._context.stream.at(trial.row, trial.images, trial.repeat, *kind)
+        stream = self._context.stream.at(trial.row, trial.images, trial.repeat, *map(str, trial.kind))
+        config = self._config if trial.lr is None else replace(self._config, lr=trial.lr)
         initial = build(trial.model, self._dataset.shape, self._dataset.num_classes, stream.at("weights").number)
         last = torch.zeros(())
 
@@ -108,12 +135,12 @@ class Bench:
                 self._context.checkpoint(segment)
 
         source = self._source(trial)
-        trainer.fit(initial.state_dict(), source, self._config, stream, segment, after_epoch=after_epoch)
+        trainer.fit(initial.state_dict(), source, config, stream, segment, after_epoch=after_epoch)
         if not torch.isfinite(last):
             name = f"{trial.row}, {trial.images}, network {trial.repeat}"
             raise NumericsError(f"the training of {name} diverged", "try a lower `evaluate.lr`")
         predict.load(trainer.weights())
-        return predict.accuracy(self._test, segment)
+        return predict.accuracy(self._held_out if trial.held_out else self._test, segment)
 
     def _networks(self, model: ModelConfig, procedure: Procedure) -> tuple[Trainer, Predictor]:
         """What trains and tests such networks: that of the trial before, if it was of the same row."""

@@ -159,7 +159,9 @@ def whole_job(source: Artifact, recipe: Recipe, arch: str) -> WholeJob:
     """
     e = recipe.evaluate
     alone = EvalConfig.fields()
-    left = {name: alone[name].default for name in ("baseline", "interval", "whole", "whole_epochs", "unaugmented")}
+    left = {
+        name: alone[name].default for name in ("baseline", "interval", "rates", "whole", "whole_epochs", "unaugmented")
+    }
     evaluate = replace(e, arch=(arch,), labels=("hard",), epochs=e.whole_epochs or recipe.teachers.epochs, **left)
     recipe = replace(recipe, evaluate=evaluate, model=replace(recipe.model, arch=arch))
     return WholeJob(recipe=recipe, task=_task_of(source, recipe), fingerprint=source.manifest.data["fingerprint"])

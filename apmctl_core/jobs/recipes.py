@@ -94,7 +94,10 @@ def evaluation(recipe: Recipe, changes: dict[str, Any], shape: Shape, num_classe
         outer["model"] = {"width": changes["width"]}
     inner = {k: v for k, v in changes.items() if k not in ("seed", "precision", "width")}
     protocol = from_dict(Recipe, {**outer, "evaluate": inner}, recipe).evaluate.protocol
-    recipe = from_dict(Recipe, {**outer, "evaluate": {**PROTOCOLS[protocol].settings, **inner}}, recipe)
+    fixed = {
+        name: value for name, value in PROTOCOLS[protocol].settings.items() if not (name == "rates" and "lr" in inner)
+    }
+    recipe = from_dict(Recipe, {**outer, "evaluate": {**fixed, **inner}}, recipe)
     recipe = settle(recipe, shape, num_classes, runtime)
     networks = _networks(recipe, shape, num_classes)
     labels = tuple(dict.fromkeys(recipe.evaluate.labels))

@@ -53,7 +53,8 @@ def test_commands_that_a_page_names_exist(page: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "term", ["R", "E", "Kc", "G", "B", "alpha", "IPC", "DSA", "committee", "soft labels", "pool", "segment", "ZCA", "±"]
+    "term",
+    ["R", "E", "Kc", "G", "B", "alpha", "IPC", "DSA", "committee", "soft labels", "pool", "segment", "ZCA", "interval"],
 )
 def test_the_glossary_has(term: str) -> None:
     assert f"**{term}**" in text("docs/glossary.md")

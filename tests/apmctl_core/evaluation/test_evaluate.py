@@ -14,7 +14,7 @@ from apmctl_core.events import Progress
 from apmctl_core.intervals import of_mean
 from apmctl_core.models import NetworkSize, size_of
 from apmctl_core.training.context import Context
-from apmctl_core.training.loop import Trainer
+from apmctl_core.training.loop import Predictor, Trainer
 from apmctl_core.values import Baseline, DistilledSet, Task
 from tests.helpers import MODEL, Operations, context, standard, toy_dataset
 
@@ -268,3 +268,57 @@ def test_networks_that_are_measured_at_once_are_each_measured_and_kept_once(accu
     keys = [key for keys in asked for key in keys]
     assert len(keys) == len(set(keys)) == len(kept.snapshot.meta["accuracies"])
     assert evaluate(distilled(), DATA, [MODEL, WIDER], config, context(keeper=kept), at_once=lambda _: 1 / 0) == rows
+
+
+class Rated:
+    """Accuracies by the learning rate: the set likes 0.5 best, random images 0.1; what is tested on is kept."""
+
+    best = {"distilled": 0.5, "random": 0.1}
+
+    def __init__(self):
+        self.trials = []
+
+    def __call__(self, bench, trial, segment):
+        self.trials.append(trial)
+        return 0.9 - abs(trial.lr - self.best[trial.images]) if trial.held_out else trial.lr
+
+
+def test_learning_rates_are_chosen_for_each_kind_of_images_on_held_out_ones(monkeypatch):
+    rated, events = Rated(), []
+    monkeypatch.setattr(Bench, "accuracy", lambda *given: rated(*given))
+    config = dataclasses.replace(CONFIG, labels=("hard",), rates=(0.1, 0.5, 0.9), lr=7.0)
+    (row,) = evaluate(distilled(), DATA, [MODEL], config, context(emit=events.append))
+    assert (row.accuracies, row.random_accuracies) == ((0.5, 0.5), (0.1, 0.1))
+    assert (row.protocol["lr"], row.protocol["chosen_lr"]) == (0.5, "distilled 0.5, random 0.1")
+    searched = [trial for trial in rated.trials if trial.held_out]
+    assert [(trial.images, trial.lr) for trial in searched] == [
+        (images, lr) for images in ("distilled", "random") for lr in (0.1, 0.5, 0.9)
+    ]
+    assert (events[-1].done, events[-1].total) == (10, 10)
+    assert len({trial.key for trial in rated.trials}) == 10
+
+
+def test_what_chooses_is_neither_trained_on_nor_the_test_split(trained, monkeypatch):
+    tested = []
+    right = Predictor.accuracy
+
+    def accuracy(self, source, segment):
+        tested.append(source)
+        return right(self, source, segment)
+
+    monkeypatch.setattr(Predictor, "accuracy", accuracy)
+    config = dataclasses.replace(CONFIG, labels=("hard",), rates=(0.01, 0.05), repeats=1)
+    s = distilled()
+    evaluate(s, DATA, [MODEL], config, context())
+    real = standard().forward(torch.from_numpy(DATA.train.images))
+    used = real[s.baseline.index_DM.unique()]
+    held_out = tested[0].batch(torch.arange(len(tested[0])))[0]
+    assert all(source is tested[0] for source in tested[:4])
+    assert [len(source) for source in tested[4:]] == [30, 30]
+    assert len(held_out) == len(DATA.train) // 5
+    assert not any(torch.equal(a, b) for a in held_out for b in used)
+    assert all(any(torch.equal(a, b) for b in real) for a in held_out)
+    again = evaluate(s, DATA, [MODEL], config, context())
+    assert again == evaluate(s, DATA, [MODEL], config, context())
+    plain = evaluate(s, DATA, [MODEL], dataclasses.replace(config, rates=None, lr=again[0].protocol["lr"]), context())
+    assert plain[0].accuracies == again[0].accuracies  # the network is that of its rate, however that was found

@@ -144,3 +144,15 @@ def test_what_overrides_a_protocol_is_recorded() -> None:
 
 def test_all_protocols_have_a_row_in_the_table() -> None:
     assert PROTOCOLS.keys() == {"apm", *TABLE}
+
+
+def test_a_rate_that_is_given_takes_the_place_of_a_protocols_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    searching = dataclasses.replace(PROTOCOLS["mtt"], settings={"epochs": 3, "rates": [0.1, 0.01]})
+    monkeypatch.setitem(PROTOCOLS, "searching", searching)
+
+    def settled(**changes: Any) -> Any:
+        return evaluation(RECIPE, {"protocol": "searching", **changes}, (1, 8, 8), 10, resolve("cpu")).evaluate
+
+    assert settled().rates == (0.1, 0.01)
+    assert (settled(lr=0.5).rates, settled(lr=0.5).lr) == (None, 0.5)
+    assert settled(rates=[0.2]).rates == (0.2,)
