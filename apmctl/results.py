@@ -158,11 +158,11 @@ def accuracies(results: Sequence[Judged], own: str = "distilled") -> list[Block]
     if any(row.random_accuracies for row in rows):
         headers += ("random", "difference")
     table = Table(headers, [(row.arch, row.labels, *row.cells())[: len(headers)] for row in rows], wrap=("network",))
-    title = f"accuracy in per cent on {_tested(rows)} [95% interval]"
-    return [title, table, *_baselines(rows), *_scores(rows), *_verdicts(rows), *_protocol(rows)]
+    title = f"accuracy in per cent on {tested(rows)} [95% interval]"
+    return [title, table, *_baselines(rows), *_scores(rows), *_verdicts(rows), *protocol_lines(rows)]
 
 
-def _tested(rows: Sequence[ReportRow]) -> str:
+def tested(rows: Sequence[ReportRow]) -> str:
     """What was tested on: where the data has no test split of its own, what stood for it."""
     splits = {str(row.protocol.get("test_split", "the test split")) for row in rows}
     return splits.pop() if len(splits) == 1 else "the test split"
@@ -197,7 +197,7 @@ def _verdicts(rows: Sequence[ReportRow]) -> list[str]:
     return [f"{row.arch}, {row.labels} labels: {translate(text, 'eval')}" for row, text in judged if text]
 
 
-def _protocol(rows: Sequence[ReportRow]) -> list[str]:
+def protocol_lines(rows: Sequence[ReportRow]) -> list[str]:
     """What all rows share in one line, and what they do not in a line for each of it."""
     shared, differing = [], []
     for name in dict.fromkeys(name for row in rows for name in row.protocol):

@@ -1,0 +1,190 @@
+"""`apmctl compare`: the accuracies of several sets beside each other, and what the sets differ in."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
+from string import ascii_uppercase
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+
+from apmctl import differing, fields
+from apmctl.blocks import Block, Pairs, Table
+from apmctl.commands.make import EvaluationReport
+from apmctl.errors import translate
+from apmctl.options import MACHINE_OF_SET, OUTPUT, SETS, OpenSession
+from apmctl.output import Sink
+from apmctl.results import Document, Identity, Judged, Timed, protocol_lines, tested
+from apmctl.signature import takes
+
+if TYPE_CHECKING:
+    from apmctl_core.artifacts.kinds.reports import ReportRow
+    from apmctl_core.evaluation.comparison import Difference
+    from apmctl_core.jobs import Comparison
+
+_OF_THE_SET = ("images", "random_draws")  # what a protocol says of a set, not of all
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A row of the report on a set, and how it differs from that of the first set; None for the first itself."""
+
+    set: str
+    row: ReportRow
+    difference: Difference | None
+
+    def document(self) -> dict[str, Any]:
+        """The row as in the document of `eval`, with the interval of the mean and the difference to the first set."""
+        from apmctl_core.intervals import of_mean
+
+        low, high = of_mean(self.row.accuracies) or (None, None)
+        values = {"set": self.set, **Judged(self.row).document(), "accuracy_low": low, "accuracy_high": high}
+        if (d := self.difference) is None:
+            return {**values, "to_first": None}
+        verdict = d.verdict
+        interval = {"low": verdict.low, "high": verdict.high, "paired": d.paired, "verdict": verdict.name}
+        return {**values, "to_first": {"difference": d.value, **interval}}
+
+    def cells(self) -> tuple[str, str, str]:
+        """Accuracy, difference and verdict for a table, in per cent and points."""
+        from apmctl_core.intervals import of_mean
+
+        own = _shown(self.row.accuracy_mean, of_mean(self.row.accuracies), "")
+        if (d := self.difference) is None:
+            return own, "-", "-"
+        low, high = d.verdict.low, d.verdict.high
+        return own, _shown(d.value, None if low is None or high is None else (low, high), "+"), d.verdict.name
+
+    def baselines(self) -> Iterator[tuple[str, str, str]]:
+        """Random images and coresets: the name, the accuracy, and the gain of the set over it."""
+        from apmctl_core.intervals import of_difference, of_mean
+
+        row = self.row
+        real = {"random": row.random_accuracies, **row.coresets}
+        for name, values in real.items():
+            if values:
+                draws = row.random_draws if name == "random" else 0
+                gain, bounds = row.accuracy_mean - fmean(values), of_difference(row.accuracies, values, draws)
+                yield name, _shown(fmean(values), of_mean(values, draws), ""), _shown(gain, bounds, "+")
+
+
+class ComparedRow(Document):
+    """One network and kind of labels: a row for each set, in their order."""
+
+    arch: str
+    labels: str
+    sets: Sequence[Measured]
+
+    @classmethod
+    def by(cls, refs: Sequence[str], rows: Sequence[ReportRow]) -> Self:
+        """The rows of the sets of these references, each beside the first."""
+        from apmctl_core.evaluation.comparison import difference
+
+        first, *others = rows
+        compared = [None, *(difference(row.accuracies, first.accuracies) for row in others)]
+        return cls.of(first, sets=list(map(Measured, refs, rows, compared)))
+
+
+class _OfCompared(Document):
+    command: str = "compare"
+    sets: Sequence[Identity]
+    reports: Sequence[EvaluationReport]
+    results: Sequence[ComparedRow]
+    differences: Mapping[str, Sequence[Any]]
+
+
+class Compared(Timed, _OfCompared):
+    """Sets, their reports, their accuracies by network and labels, and what they differ in by its dotted path."""
+
+    @classmethod
+    def by(cls, comparison: Comparison) -> Self:
+        """The result of a comparison."""
+        sets, outcomes = comparison.sets, comparison.outcomes
+        refs = [artifact.ref for artifact in sets]
+        return cls(
+            sets=[Identity.of(artifact) for artifact in sets],
+            reports=[
+                EvaluationReport.of(outcome.artifact, reused=outcome.reused, set=ref)
+                for ref, outcome in zip(refs, outcomes, strict=True)
+            ],
+            results=[ComparedRow.by(refs, rows) for rows in comparison.rows],
+            differences=comparison.differences,
+            elapsed_s=round(sum(outcome.elapsed_s for outcome in outcomes), 3),
+            peak_memory_bytes=max(outcome.peak_memory_bytes for outcome in outcomes),
+            stages=[stage for outcome in outcomes for stage in outcome.stages],
+        )
+
+    def brief(self) -> str:
+        return "\n".join(" ".join(f"{each.row.accuracy_mean:.4f}" for each in row.sets) for row in self.results)
+
+    def blocks(self) -> Iterator[Block]:
+        yield Pairs([(_letter(number), each.ref) for number, each in enumerate(self.sets)])
+        yield f"accuracy in per cent on {tested(self._firsts())} [95% interval]; difference: to set A"
+        rows = [(*place, *each.cells()) for place, each in self._places()]
+        headers = ("network", "labels", "set", "accuracy", "difference", "verdict")
+        yield Table(headers, rows, right=headers[3:5], wrap=("network",))
+        yield from self._remarks()
+        yield from self._baselines()
+        yield from protocol_lines(self._firsts())
+        yield from self._differing()
+        yield from self.cost()
+
+    def _places(self) -> Iterator[tuple[tuple[str, str, str], Measured]]:
+        """Network, labels and letter of each row of a table."""
+        for row in self.results:
+            for number, each in enumerate(row.sets):
+                yield (row.arch, row.labels, _letter(number)), each
+
+    def _firsts(self) -> list[ReportRow]:
+        """The rows of the first set, with what their protocols say of all sets."""
+        rows = [row.sets[0].row for row in self.results]
+        common = [{k: v for k, v in row.protocol.items() if k not in _OF_THE_SET} for row in rows]
+        return [msgspec.structs.replace(row, protocol=each) for row, each in zip(rows, common, strict=True)]
+
+    def _remarks(self) -> Iterator[str]:
+        """How the intervals of the differences were computed, and why there may be none."""
+        compared = [(each.difference, place[2]) for place, each in self._places() if each.difference]
+        for paired, how in ((True, "paired, network by network of one seed"), (False, "by Welch's t")):
+            letters = dict.fromkeys(letter for difference, letter in compared if difference.paired == paired)
+            if letters:
+                yield f"differences of {', '.join(letters)}: {how}"
+        unknown = [d.verdict.sentence for d, _ in compared if d.verdict.name == "unknown"]
+        yield from (translate(sentence, self.command) for sentence in unknown[:1])
+
+    def _baselines(self) -> Iterator[Block]:
+        """The accuracies of as many real images as each set has, and its gain over them."""
+        rows = [(*place, *cells) for place, each in self._places() for cells in each.baselines()]
+        if rows:
+            headers = ("network", "labels", "set", "images", "accuracy", "gain")
+            yield "as many real images as each set has; gain: of the set over them"
+            yield Table(headers, rows, right=headers[4:], wrap=("network",))
+
+    def _differing(self) -> Iterator[Block]:
+        letters = [_letter(number) for number in range(len(self.sets))]
+        rows = differing.rows(self.differences)
+        yield "the sets differ in" if rows else "the sets differ in no setting"
+        if rows:
+            yield Table(("", *letters), rows, wrap=("", *letters))
+
+
+def _letter(number: int) -> str:
+    """What a table calls a set: A, B, ..., Z, A1, ..."""
+    return ascii_uppercase[number % 26] + (str(number // 26) if number >= 26 else "")
+
+
+def _shown(mean: float, bounds: tuple[float, float] | None, sign: str) -> str:
+    """A mean with its 95% interval, in per cent."""
+    interval = f" [{100 * bounds[0]:{sign}.1f}, {100 * bounds[1]:{sign}.1f}]" if bounds else ""
+    return f"{100 * mean:{sign}.1f}{interval}"
+
+
+@takes(SETS, fields.changes(fields.EVALUATE), MACHINE_OF_SET, OUTPUT)
+def compare(refs: list[str], changes: dict[str, Any], open_session: OpenSession, out: Sink) -> None:
+    """Evaluate sets under one protocol and set their accuracies side by side, with what the sets differ in."""
+    with open_session(out) as session:
+        from apmctl_core import jobs
+
+        comparison = jobs.compare_sets(session, refs, changes)
+    out.result(Compared.by(comparison))
