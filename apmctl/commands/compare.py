@@ -146,10 +146,10 @@ class Compared(Timed, _OfCompared):
     def _remarks(self) -> Iterator[str]:
         """How the intervals of the differences were computed, and why there may be none."""
         compared = [(each.difference, place[2]) for place, each in self._places() if each.difference]
-        for paired, how in ((True, "paired, network by network of one seed"), (False, "by Welch's t")):
+        for paired, how in ((True, "paired by seed"), (False, "Welch's t, for other numbers of networks")):
             letters = dict.fromkeys(letter for difference, letter in compared if difference.paired == paired)
             if letters:
-                yield f"differences of {', '.join(letters)}: {how}"
+                yield f"intervals of the difference, {', '.join(letters)}: {how}"
         unknown = [d.verdict.sentence for d, _ in compared if d.verdict.name == "unknown"]
         yield from (translate(sentence, self.command) for sentence in unknown[:1])
 
@@ -163,9 +163,8 @@ class Compared(Timed, _OfCompared):
 
     def _differing(self) -> Iterator[Block]:
         letters = [_letter(number) for number in range(len(self.sets))]
-        rows = differing.rows(self.differences)
-        yield "the sets differ in" if rows else "the sets differ in no setting"
-        if rows:
+        if rows := differing.rows(self.differences):
+            yield "the sets differ in"
             yield Table(("", *letters), rows, wrap=("", *letters))
 
 
@@ -180,7 +179,7 @@ def _shown(mean: float, bounds: tuple[float, float] | None, sign: str) -> str:
     return f"{100 * mean:{sign}.1f}{interval}"
 
 
-@takes(SETS, fields.changes(fields.EVALUATE), MACHINE_OF_SET, OUTPUT)
+@takes(SETS, fields.changes(fields.EVALUATE, "first set's"), MACHINE_OF_SET, OUTPUT)
 def compare(refs: list[str], changes: dict[str, Any], open_session: OpenSession, out: Sink) -> None:
     """Evaluate sets under one protocol and set their accuracies side by side, with what the sets differ in."""
     with open_session(out) as session:
