@@ -30,7 +30,11 @@ RANDOM = (0.40, 0.50, 0.45)
 
 
 def row(*accuracies: float, **changes: Any) -> ReportRow:
-    return replace(ROW, arch="convnet2", accuracies=accuracies, random_accuracies=RANDOM, **changes)
+    protocol = ROW.protocol | {"images": 20, "random_draws": 5}
+    return replace(
+        ROW,
+        **{"arch": "convnet2", "accuracies": accuracies, "random_accuracies": RANDOM, "protocol": protocol} | changes,
+    )
 
 
 A = [row(0.50, 0.56, 0.56), row(0.30, 0.32, 0.31, labels="hard")]
@@ -44,13 +48,17 @@ def root(tmp_path: Path) -> Path:
 
 def put_set(root: Path, name: str, *, data: dict[str, Any] | None = None, **settings: Any) -> Artifact:
     settings = recipe(**({"precision": "fp32"} | settings))
-    return put(root, "set", name, config={"seed": settings["seed"]}, recipe=settings, data=data or DATA)
+    inputs = {"pool": f"{settings['seed']:012x}"}
+    return put(root, "set", name, config={"seed": settings["seed"]}, recipe=settings, data=data or DATA, inputs=inputs)
+
+
+OTHERWISE = {"model": {"width": 16}, "distill": {"ipc": 20}, "evaluate": {"epochs": 300}}
 
 
 @pytest.fixture
 def two(root: Path) -> list[Artifact]:
     """Two sets, with reports by the recipe of the first."""
-    sets = [put_set(root, "one"), put_set(root, "two", seed=1, distill={"ipc": 20}, evaluate={"epochs": 300})]
+    sets = [put_set(root, "one"), put_set(root, "two", seed=1, **OTHERWISE)]
     put_reports(root, (sets[0], A), (sets[1], B))
     return sets
 
@@ -87,8 +95,10 @@ def test_all_that_is_known_as_json(cli: Cli, two: list[Artifact]) -> None:
     ]
     assert document["differences"] == {
         "recipe.seed": [0, 1],
+        "recipe.model.width": [32, 16],
         "recipe.distill.ipc": [10, 20],
         "inputs.salt": ["one", "two"],
+        "inputs.pool": ["000000000000", "000000000001"],
     }
 
 
@@ -114,10 +124,12 @@ def test_a_line_a_set_for_people(cli: Cli, two: list[Artifact]) -> None:
     assert len([line for line in lines if " random " in line]) == 4
     assert "protocol: networks 2, epochs 300, selection last epoch" in lines
     place = lines.index("the sets differ in")
-    assert [line.split() for line in lines[place + 1 : place + 5]] == [
+    assert [line.split() for line in lines[place + 1 : place + 7]] == [
         ["A", "B"],
         ["seed", "0", "1"],
         ["distill.ipc", "10", "20"],
+        ["model.width", "32", "16"],
+        ["inputs.pool", "000000000000", "000000000001"],
         ["inputs.salt", "one", "two"],
     ]
 
@@ -132,7 +144,7 @@ def test_the_settings_of_the_first_set_hold_for_all_and_that_is_said(cli: Cli, t
     notes = [line for line in answer.err.splitlines() if line.startswith("note: ")]
     assert notes[0] == (
         f"note: evaluating all sets with the settings of {two[0].ref}: evaluate.epochs 1000 (others: 300), "
-        "seed 0 (others: 1)"
+        "model.width 32 (others: 16), seed 0 (others: 1)"
     )
     assert [note.partition(" on ")[2] for note in notes[1:]] == [f"{two[0].ref} (1 of 2)", f"{two[1].ref} (2 of 2)"]
     assert all(note.startswith("note: reusing report ") for note in notes[1:])
@@ -190,7 +202,7 @@ def test_tables_fit_a_terminal_of_80_columns_without_being_cut(root: Path, count
     longest = [
         row(1.0, 0.0, 0.0, 0.5, coresets={"confident": (0.0, 1.0, 0.5)}, labels=kind) for kind in ("soft", "hard")
     ]
-    longest = [replace(each, arch="resnet18-instance") for each in longest]
+    longest = [replace(each, arch="torchvision:mobilenet_v3_large") for each in longest]
     results = {"results": longest}
     outcomes = [Outcome(artifact=s, reused=True, metrics=results, elapsed_s=1, peak_memory_bytes=1) for s in sets]
     blocks = list(Compared.by(Comparison(sets=tuple(sets), outcomes=tuple(outcomes))).blocks())
