@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import fmean
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,15 +15,13 @@ from apmctl.commands.make import EvaluationReport
 from apmctl.errors import translate
 from apmctl.options import MACHINE_OF_SET, OUTPUT, SETS, OpenSession
 from apmctl.output import Sink
-from apmctl.results import Document, Identity, Judged, Timed, protocol_lines, tested
+from apmctl.results import PLACE, Document, Identity, Judged, Timed, protocol_lines, scores, tested
 from apmctl.signature import takes
 
 if TYPE_CHECKING:
     from apmctl_core.artifacts.kinds.reports import ReportRow
     from apmctl_core.evaluation.comparison import Difference
     from apmctl_core.jobs import Comparison
-
-_OF_THE_SET = ("images", "random_draws")  # what a protocol says of a set, not of all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,38 +33,19 @@ class Measured:
     difference: Difference | None
 
     def document(self) -> dict[str, Any]:
-        """The row as in the document of `eval`, with the interval of the mean and the difference to the first set."""
-        from apmctl_core.intervals import of_mean
-
-        low, high = of_mean(self.row.accuracies) or (None, None)
-        values = {"set": self.set, **Judged(self.row).document(), "accuracy_low": low, "accuracy_high": high}
+        """The row as in the document of `eval`, with the difference to the first set."""
+        values = {"set": self.set, **Judged(self.row).document()}
         if (d := self.difference) is None:
             return {**values, "to_first": None}
-        verdict = d.verdict
-        interval = {"low": verdict.low, "high": verdict.high, "paired": d.paired, "verdict": verdict.name}
-        return {**values, "to_first": {"difference": d.value, **interval}}
+        bounds = {"low": d.verdict.low, "high": d.verdict.high}
+        return {**values, "to_first": {"difference": d.value, **bounds, "paired": d.paired, "verdict": d.verdict.name}}
 
     def cells(self) -> tuple[str, str, str]:
         """Accuracy, difference and verdict for a table, in per cent and points."""
-        from apmctl_core.intervals import of_mean
+        from apmctl_core.artifacts.kinds.reports import shown, signed
 
-        own = _shown(self.row.accuracy_mean, of_mean(self.row.accuracies), "")
-        if (d := self.difference) is None:
-            return own, "-", "-"
-        low, high = d.verdict.low, d.verdict.high
-        return own, _shown(d.value, None if low is None or high is None else (low, high), "+"), d.verdict.name
-
-    def baselines(self) -> Iterator[tuple[str, str, str]]:
-        """Random images and coresets: the name, the accuracy, and the gain of the set over it."""
-        from apmctl_core.intervals import of_difference, of_mean
-
-        row = self.row
-        real = {"random": row.random_accuracies, **row.coresets}
-        for name, values in real.items():
-            if values:
-                draws = row.random_draws if name == "random" else 0
-                gain, bounds = row.accuracy_mean - fmean(values), of_difference(row.accuracies, values, draws)
-                yield name, _shown(fmean(values), of_mean(values, draws), ""), _shown(gain, bounds, "+")
+        own = shown(self.row.accuracies)
+        return (own, signed(d.value, d.bounds), d.verdict.name) if (d := self.difference) else (own, "-", "-")
 
 
 class ComparedRow(Document):
@@ -85,6 +63,12 @@ class ComparedRow(Document):
         first, *others = rows
         compared = [None, *(difference(row.accuracies, first.accuracies) for row in others)]
         return cls.of(first, sets=list(map(Measured, refs, rows, compared)))
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What the protocol says of all sets."""
+        first, *others = (each.row.protocol for each in self.sets)
+        return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
 
 
 class _OfCompared(Document):
@@ -122,11 +106,12 @@ class Compared(Timed, _OfCompared):
     def blocks(self) -> Iterator[Block]:
         yield Pairs([(_letter(number), each.ref) for number, each in enumerate(self.sets)])
         yield f"accuracy in per cent on {tested(self._firsts())} [95% interval]; difference: to set A"
-        rows = [(*place, *each.cells()) for place, each in self._places()]
-        headers = ("network", "labels", "set", "accuracy", "difference", "verdict")
-        yield Table(headers, rows, right=headers[3:5], wrap=("network",))
+        cells = [(*place, *each.cells()) for place, each in self._places()]
+        yield Table((*PLACE, "accuracy", "difference", "verdict"), cells, wrap=("network",))
         yield from self._remarks()
         yield from self._baselines()
+        places = list(self._places())
+        yield from scores([each.row for _, each in places], [place for place, _ in places])
         yield from protocol_lines(self._firsts())
         yield from self._differing()
         yield from self.cost()
@@ -139,9 +124,7 @@ class Compared(Timed, _OfCompared):
 
     def _firsts(self) -> list[ReportRow]:
         """The rows of the first set, with what their protocols say of all sets."""
-        rows = [row.sets[0].row for row in self.results]
-        common = [{k: v for k, v in row.protocol.items() if k not in _OF_THE_SET} for row in rows]
-        return [msgspec.structs.replace(row, protocol=each) for row, each in zip(rows, common, strict=True)]
+        return [msgspec.structs.replace(row.sets[0].row, protocol=row.protocol) for row in self.results]
 
     def _remarks(self) -> Iterator[str]:
         """How the intervals of the differences were computed, and why there may be none."""
@@ -154,12 +137,12 @@ class Compared(Timed, _OfCompared):
         yield from (translate(sentence, self.command) for sentence in unknown[:1])
 
     def _baselines(self) -> Iterator[Block]:
-        """The accuracies of as many real images as each set has, and its gain over them."""
-        rows = [(*place, *cells) for place, each in self._places() for cells in each.baselines()]
+        """Real images beside each set, with the difference of the set to them."""
+        places = list(self._places())
+        rows = [(*place, name, *each.row.beside(name)) for place, each in places for name in each.row.baselines]
         if rows:
-            headers = ("network", "labels", "set", "images", "accuracy", "gain")
-            yield "as many real images as each set has; gain: of the set over them"
-            yield Table(headers, rows, right=headers[4:], wrap=("network",))
+            yield "real images under the same labels and protocol; difference: of the set to them"
+            yield Table((*PLACE, "images", "accuracy", "difference"), rows, wrap=("network",))
 
     def _differing(self) -> Iterator[Block]:
         letters = [_letter(number) for number in range(len(self.sets))]
@@ -171,12 +154,6 @@ class Compared(Timed, _OfCompared):
 def _letter(number: int) -> str:
     """What a table calls a set: A, B, ..., Z, A1, ..."""
     return ascii_uppercase[number % 26] + (str(number // 26) if number >= 26 else "")
-
-
-def _shown(mean: float, bounds: tuple[float, float] | None, sign: str) -> str:
-    """A mean with its 95% interval, in per cent."""
-    interval = f" [{100 * bounds[0]:{sign}.1f}, {100 * bounds[1]:{sign}.1f}]" if bounds else ""
-    return f"{100 * mean:{sign}.1f}{interval}"
 
 
 @takes(SETS, fields.changes(fields.EVALUATE, "first set's"), MACHINE_OF_SET, OUTPUT)

@@ -20,6 +20,7 @@ class Difference:
     value: float
     paired: bool
     verdict: Verdict
+    bounds: intervals.Bounds | None
 
 
 def difference(own: Sequence[float], first: Sequence[float]) -> Difference:
@@ -29,4 +30,6 @@ def difference(own: Sequence[float], first: Sequence[float]) -> Difference:
     """
     paired = len(own) == len(first)
     bounds = intervals.of_pairs(own, first) if paired else intervals.of_difference(own, first)
-    return Difference(value=fmean(own) - fmean(first), paired=paired, verdict=judge(bounds, "the first set"))
+    return Difference(
+        value=fmean(own) - fmean(first), paired=paired, verdict=judge(bounds, "the first set"), bounds=bounds
+    )

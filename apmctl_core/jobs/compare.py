@@ -8,7 +8,7 @@ from typing import Any
 
 from apmctl_core.artifacts import Artifact, differences
 from apmctl_core.artifacts.kinds.reports import ReportRow
-from apmctl_core.config import flat, subtree, to_dict
+from apmctl_core.config import EvalConfig, Recipe, flat, subtree, to_dict
 from apmctl_core.errors import ConfigError, MismatchError
 from apmctl_core.events import Note
 from apmctl_core.jobs.commands import evaluate_set, report_job
@@ -51,15 +51,16 @@ def compare_sets(session: Session, refs: Sequence[str], changes: dict[str, Any])
     sets = [session.find(ref, "set") for ref in refs]
     _check(sets)
     paths = [str(each.path.absolute()) for each in sets]  # a reference could mean something newer in an hour
-    common = _settings(report_job(session, paths[0], changes))
-    jobs = [report_job(session, path, common) for path in paths]
+    recipe = report_job(session, paths[0], changes).recipe
+    settings = [_settings(recipe, recipe_of(artifact)) for artifact in sets]
+    jobs = [report_job(session, path, each) for path, each in zip(paths, settings, strict=True)]
     _tell_settings(session, sets, changes)
     outcomes = []
-    for number, (artifact, path, job) in enumerate(zip(sets, paths, jobs, strict=True), 1):
+    for number, job in enumerate(jobs):
         existing = job.existing(session)
         doing = f"reusing report {existing.ref} on" if existing else "evaluating"
-        session.emit(Note(text=f"{doing} {artifact.ref} ({number} of {len(sets)})"))
-        outcomes.append(evaluate_set(session, path, common))
+        session.emit(Note(text=f"{doing} {sets[number].ref} ({number + 1} of {len(sets)})"))
+        outcomes.append(evaluate_set(session, paths[number], settings[number]))
     return Comparison(sets=tuple(sets), outcomes=tuple(outcomes))
 
 
@@ -93,10 +94,12 @@ def _mismatch(artifact: Artifact, first: Artifact) -> str:
     return f"its images of {own['dataset']} are others"
 
 
-def _settings(job: ReportJob) -> dict[str, Any]:
-    """All that decides a report, as changes that leave nothing to the recipe of another set."""
-    recipe = to_dict(job.recipe)
-    return {**recipe["evaluate"], "width": recipe["model"]["width"], **{n: recipe[n] for n in ("seed", "precision")}}
+def _settings(recipe: Recipe, own: Recipe) -> dict[str, Any]:
+    """All of a recipe that decides a report, as changes that leave nothing to the recipe of a set of its own."""
+    values = dict.fromkeys(EvalConfig.fields()) | to_dict(recipe.evaluate)  # what is off is None
+    if recipe.evaluate.whole and own.teachers.epochs != recipe.teachers.epochs:
+        values["whole_epochs"] = recipe.evaluate.whole_epochs or recipe.teachers.epochs
+    return {**values, "width": recipe.model.width, "seed": recipe.seed, "precision": recipe.precision}
 
 
 def _tell_settings(session: Session, sets: Sequence[Artifact], changes: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from apmctl.results import Judged
 from apmctl_core.artifacts.artifact import Artifact
 from apmctl_core.artifacts.kinds.reports import ReportRow
 from apmctl_core.jobs import Comparison, Outcome
+from apmctl_core.jobs.commands import report_job
 
 from .conftest import Answer
 from .samples import DATA, ROW, put, put_reports, recipe
@@ -38,7 +39,8 @@ def row(*accuracies: float, **changes: Any) -> ReportRow:
 
 
 A = [row(0.50, 0.56, 0.56), row(0.30, 0.32, 0.31, labels="hard")]
-B = [row(0.62, 0.64, 0.66), row(0.30, 0.33, 0.30, labels="hard")]
+B = [replace(each, protocol=each.protocol | {"images": 40}) for each in A]
+B = [replace(B[0], accuracies=(0.62, 0.64, 0.66)), replace(B[1], accuracies=(0.30, 0.33, 0.30))]
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ def put_set(root: Path, name: str, *, data: dict[str, Any] | None = None, **sett
     return put(root, "set", name, config={"seed": settings["seed"]}, recipe=settings, data=data or DATA, inputs=inputs)
 
 
-OTHERWISE = {"model": {"width": 16}, "distill": {"ipc": 20}, "evaluate": {"epochs": 300}}
+OTHERWISE = {"model": {"width": 16}, "distill": {"ipc": 20}, "evaluate": {"epochs": 300, "interval": 0.01}}
 
 
 @pytest.fixture
@@ -117,12 +119,12 @@ def test_a_line_a_set_for_people(cli: Cli, two: list[Artifact]) -> None:
         "convnet2 hard B 31.0 [26.7, 35.3] +0.0 [-2.5, +2.5] noise",
     ]
     assert lines[8] == "intervals of the difference, B: paired by seed"
-    baseline = lines.index("as many real images as each set has; gain: of the set over them")
+    baseline = lines.index("real images under the same labels and protocol; difference: of the set to them")
     # Random: 4.30265 of the standard error 0.05 / 3^0.5. Gain: squared errors 0.0004 and 0.000833, so 3.56 degrees of
     # freedom, rounded down to 3, and 3.18245 of the error 0.0351.
     assert " ".join(lines[baseline + 2].split()) == "convnet2 soft A random 45.0 [32.6, 57.4] +9.0 [-2.2, +20.2]"
-    assert len([line for line in lines if " random " in line]) == 4
-    assert "protocol: networks 2, epochs 300, selection last epoch" in lines
+    assert len([line for line in lines if "  random  " in line]) == 4
+    assert "protocol: networks 2, epochs 300, selection last epoch, random draws 5" in lines  # images differ
     place = lines.index("the sets differ in")
     assert [line.split() for line in lines[place + 1 : place + 7]] == [
         ["A", "B"],
@@ -144,7 +146,7 @@ def test_the_settings_of_the_first_set_hold_for_all_and_that_is_said(cli: Cli, t
     notes = [line for line in answer.err.splitlines() if line.startswith("note: ")]
     assert notes[0] == (
         f"note: evaluating all sets with the settings of {two[0].ref}: evaluate.epochs 1000 (others: 300), "
-        "model.width 32 (others: 16), seed 0 (others: 1)"
+        "model.width 32 (others: 16), seed 0 (others: 1), evaluate.interval - (others: 0.01)"
     )
     assert [note.partition(" on ")[2] for note in notes[1:]] == [f"{two[0].ref} (1 of 2)", f"{two[1].ref} (2 of 2)"]
     assert all(note.startswith("note: reusing report ") for note in notes[1:])
@@ -163,6 +165,40 @@ def test_what_is_given_is_no_disagreement(cli: Cli, root: Path) -> None:
     assert ": evaluate.arch convnet1, convnet2 (others: convnet1)\n" in answer.err
     assert cli("compare", "one", "two", *flags[:2], *flags[4:]).code == 3  # convnet1 alone was not measured
     assert "settings of" not in cli("compare", "one", "two", *flags[:2], *flags[4:]).err
+
+
+def test_all_real_images_are_trained_on_as_the_first_set_says(
+    cli: Cli, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = [put_set(root, "one"), put_set(root, "two", seed=1, teachers={"epochs": 7})]
+    asked: list[tuple[Any, ...]] = []
+
+    def evaluate_set(*arguments: Any) -> Outcome:
+        asked.append(arguments)
+        return Outcome(
+            artifact=sets[0], reused=True, metrics={"set": "", "results": A}, elapsed_s=1, peak_memory_bytes=1
+        )
+
+    monkeypatch.setattr("apmctl_core.jobs.compare.evaluate_set", evaluate_set)
+    assert cli("compare", "one", "two", "--whole").code == 0
+    jobs = [report_job(*arguments) for arguments in asked]
+    assert [job.distilled.id for job in jobs] == [each.id for each in sets]
+    (one,), (other,) = (job.wholes for job in jobs)
+    assert one.id == other.id
+    assert report_job(asked[0][0], sets[0].ref, {"whole": True}).id == jobs[0].id  # what `eval` has measured is reused
+
+
+def test_scores_have_a_table_of_their_own(cli: Cli, root: Path) -> None:
+    sets = [put_set(root, "a"), put_set(root, "b")]
+    rows = [[row(0.5, 0.6, scores={"gain": 0.1, "hlr": hlr})] for hlr in (0.25, 0.125)]
+    put_reports(root, *zip(sets, rows, strict=True))
+    lines = [line.split() for line in cli("compare", "a", "b").out.splitlines()]
+    place = lines.index(["scores,", "in", "fractions"])
+    assert lines[place + 1 : place + 4] == [
+        ["network", "labels", "set", "hlr"],
+        ["convnet2", "soft", "A", "0.25"],
+        ["convnet2", "soft", "B", "0.125"],
+    ]
 
 
 def test_other_numbers_of_networks_are_compared_by_welch_and_one_says_nothing(cli: Cli, root: Path) -> None:
@@ -214,7 +250,7 @@ def test_tables_fit_a_terminal_of_80_columns_without_being_cut(root: Path, count
     assert max(map(len, lines)) <= 80
     assert not [line for line in lines if "…" in line]
     assert len([line for line in lines if "] noise" in " ".join(line.split())]) == 2 * (count - 1)
-    assert len([line for line in lines if " random " in line]) == 2 * count
+    assert len([line for line in lines if "  random  " in line]) == 2 * count
     assert ([_letter(i) for i in range(count)] in [line.split() for line in lines]) == (count < 30)
 
 
