@@ -34,11 +34,11 @@ class Measured:
 
     def document(self) -> dict[str, Any]:
         """The row as in the document of `eval`, with the difference to the first set."""
-        values = {"set": self.set, **Judged(self.row).document()}
-        if (d := self.difference) is None:
-            return {**values, "to_first": None}
-        bounds = {"low": d.verdict.low, "high": d.verdict.high}
-        return {**values, "to_first": {"difference": d.value, **bounds, "paired": d.paired, "verdict": d.verdict.name}}
+        to_first = None
+        if (d := self.difference) is not None:
+            low, high = d.bounds or (None, None)
+            to_first = {"difference": d.value, "low": low, "high": high, "paired": d.paired, "verdict": d.verdict.name}
+        return {"set": self.set, **Judged(self.row).document(), "to_first": to_first}
 
     def cells(self) -> tuple[str, str, str]:
         """Accuracy, difference and verdict for a table, in per cent and points."""
@@ -106,21 +106,23 @@ class Compared(Timed, _OfCompared):
     def blocks(self) -> Iterator[Block]:
         yield Pairs([(_letter(number), each.ref) for number, each in enumerate(self.sets)])
         yield f"accuracy in per cent on {tested(self._firsts())} [95% interval]; difference: to set A"
-        cells = [(*place, *each.cells()) for place, each in self._places()]
+        cells = [(*place, *each.cells()) for place, each in self._places]
         yield Table((*PLACE, "accuracy", "difference", "verdict"), cells, wrap=("network",))
         yield from self._remarks()
         yield from self._baselines()
-        places = list(self._places())
-        yield from scores([each.row for _, each in places], [place for place, _ in places])
+        yield from scores([each.row for _, each in self._places], [place for place, _ in self._places])
         yield from protocol_lines(self._firsts())
         yield from self._differing()
         yield from self.cost()
 
-    def _places(self) -> Iterator[tuple[tuple[str, str, str], Measured]]:
-        """Network, labels and letter of each row of a table."""
-        for row in self.results:
-            for number, each in enumerate(row.sets):
-                yield (row.arch, row.labels, _letter(number)), each
+    @property
+    def _places(self) -> list[tuple[tuple[str, str, str], Measured]]:
+        """What stands in a line of a table, after its network, labels and letter."""
+        return [
+            ((row.arch, row.labels, _letter(number)), each)
+            for row in self.results
+            for number, each in enumerate(row.sets)
+        ]
 
     def _firsts(self) -> list[ReportRow]:
         """The rows of the first set, with what their protocols say of all sets."""
@@ -128,7 +130,7 @@ class Compared(Timed, _OfCompared):
 
     def _remarks(self) -> Iterator[str]:
         """How the intervals of the differences were computed, and why there may be none."""
-        compared = [(each.difference, place[2]) for place, each in self._places() if each.difference]
+        compared = [(each.difference, place[2]) for place, each in self._places if each.difference]
         for paired, how in ((True, "paired by seed"), (False, "Welch's t, for other numbers of networks")):
             letters = dict.fromkeys(letter for difference, letter in compared if difference.paired == paired)
             if letters:
@@ -138,8 +140,7 @@ class Compared(Timed, _OfCompared):
 
     def _baselines(self) -> Iterator[Block]:
         """Real images beside each set, with the difference of the set to them."""
-        places = list(self._places())
-        rows = [(*place, name, *each.row.beside(name)) for place, each in places for name in each.row.baselines]
+        rows = [(*place, name, *each.row.beside(name)) for place, each in self._places for name in each.row.baselines]
         if rows:
             yield "real images under the same labels and protocol; difference: of the set to them"
             yield Table((*PLACE, "images", "accuracy", "difference"), rows, wrap=("network",))
