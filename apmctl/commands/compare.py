@@ -13,7 +13,7 @@ from apmctl import differing, fields
 from apmctl.blocks import Block, Pairs, Table
 from apmctl.commands.make import EvaluationReport
 from apmctl.errors import translate
-from apmctl.options import MACHINE_OF_SET, OUTPUT, SETS, OpenSession
+from apmctl.options import MACHINE_OF_REPORT, OUTPUT, SETS, OpenSession
 from apmctl.output import Sink
 from apmctl.results import PLACE, Document, Identity, Judged, Timed, protocol_lines, scores, tested
 from apmctl.signature import takes
@@ -157,7 +157,7 @@ def _letter(number: int) -> str:
     return ascii_uppercase[number % 26] + (str(number // 26) if number >= 26 else "")
 
 
-@takes(SETS, fields.changes(fields.EVALUATE, "first set's"), MACHINE_OF_SET, OUTPUT)
+@takes(SETS, fields.changes(fields.EVALUATE, "first set's"), MACHINE_OF_REPORT, OUTPUT)
 def compare(refs: list[str], changes: dict[str, Any], open_session: OpenSession, out: Sink) -> None:
     """Evaluate sets under one protocol and set their accuracies side by side, with what the sets differ in."""
     with open_session(out) as session:
