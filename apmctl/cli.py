@@ -17,6 +17,7 @@ import typer
 
 from apmctl import errors, results
 from apmctl.commands.about import doctor, presets
+from apmctl.commands.compare import compare
 from apmctl.commands.hub import pull, push
 from apmctl.commands.look import list_, verify
 from apmctl.commands.make import distill, evaluate, relabel, teachers
@@ -53,6 +54,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "distill": distill,
         "relabel": relabel,
         "eval": evaluate,
+        "compare": compare,
         "resume": resume,
     },
     "Manage artifacts": {

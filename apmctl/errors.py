@@ -33,13 +33,13 @@ EXIT_CODES: tuple[tuple[type[core.ApmError], int], ...] = (
 
 _MEMORY_HINT = "bound it with --memory-budget, e.g. 2GB, or with a smaller --segment"
 
-_TABLES = {"teachers": fields.TEACHERS, "distill": fields.DISTILL, "eval": fields.EVALUATE}
+_TABLES = {"teachers": fields.TEACHERS, "distill": fields.DISTILL, "eval": fields.EVALUATE, "compare": fields.EVALUATE}
 _OF_SET = {"data.test_split": "--test-split"}  # where the test images of a set lie, which its recipe decides
-_MORE = {"eval": _OF_SET, "relabel": {"distill.committee": "--committee", **_OF_SET}}
+_MORE = {"eval": _OF_SET, "compare": _OF_SET, "relabel": {"distill.committee": "--committee", **_OF_SET}}
 _SETTINGS = "store device compile segment memory_budget workers skip_broken name revision tag private license create_pr"
 _FLAGS = {name: "--" + name.replace("_", "-") for name in _SETTINGS.split()}
 _FLAGS |= {"data_path": "--data", "pool": "--teachers"}
-_ACTIONS = "list show verify rename rm teachers distill relabel eval push pull presets doctor gc resume"
+_ACTIONS = "list show verify rename rm teachers distill relabel eval compare push pull presets doctor gc resume"
 
 RUNNING: ContextVar[str] = ContextVar("command", default="")  # whose flags notes name
 LINE: ContextVar[str] = ContextVar("line", default="")  # as a person could type it again

@@ -100,9 +100,9 @@ def settings(tables: tuple[Table, ...]) -> Group:
     return together("settings", (*(each for _, _, each in options), _DEPTH, _PRESET, _CONFIG), collect)
 
 
-def changes(tables: tuple[Table, ...]) -> Group:
-    """The options of a recipe's tables as changes to the recipe of an artifact: the argument `changes`."""
-    options = _options(tables, "set's")
+def changes(tables: tuple[Table, ...], origin: str = "set's") -> Group:
+    """The options of a recipe's tables as changes to that of an artifact, the `origin`: the argument `changes`."""
+    options = _options(tables, origin)
     return together("changes", (each for _, _, each in options), lambda values: _nested(options, values))
 
 

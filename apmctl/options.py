@@ -77,6 +77,7 @@ DATASET = argument(
     "dataset", str | None, "DATASET", "A known name (digits, cifar10, ...), hf:owner/name, or a folder.", None
 )
 SET = argument("ref", str, "SET", _REF_HELP)
+SETS = argument("refs", list[str], "SET...", _REF_HELP)
 REF = argument("ref", str, "REF", _REF_HELP)
 REFS = argument("refs", list[str], "REF...", _REF_HELP)
 LOCAL = argument("ref", str, "REF", "A name, name@id, a prefix of an id, or a path.")

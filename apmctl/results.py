@@ -145,6 +145,7 @@ def flat(values: Mapping[str, Any]) -> list[tuple[str, object]]:
     return [(k, ", ".join(map(str, v)) if isinstance(v, list) else v) for k, v in config.flat(values)]
 
 
+PLACE = ("network", "labels", "set")  # what a line of a table is about
 _SHOWN = ("gain", "coreset_gain", "ior")  # scores that columns of differences show
 
 
@@ -158,11 +159,12 @@ def accuracies(results: Sequence[Judged], own: str = "distilled") -> list[Block]
     if any(row.random_accuracies for row in rows):
         headers += ("random", "difference")
     table = Table(headers, [(row.arch, row.labels, *row.cells())[: len(headers)] for row in rows], wrap=("network",))
-    title = f"accuracy in per cent on {_tested(rows)} [95% interval]"
-    return [title, table, *_baselines(rows), *_scores(rows), *_verdicts(rows), *_protocol(rows)]
+    title = f"accuracy in per cent on {tested(rows)} [95% interval]"
+    places = [(row.arch, row.labels) for row in rows]
+    return [title, table, *_baselines(rows), *scores(rows, places), *_verdicts(rows), *protocol_lines(rows)]
 
 
-def _tested(rows: Sequence[ReportRow]) -> str:
+def tested(rows: Sequence[ReportRow]) -> str:
     """What was tested on: where the data has no test split of its own, what stood for it."""
     splits = {str(row.protocol.get("test_split", "the test split")) for row in rows}
     return splits.pop() if len(splits) == 1 else "the test split"
@@ -179,14 +181,15 @@ def _baselines(rows: Sequence[ReportRow]) -> list[Block]:
     return ["real images that were chosen, or all of them (whole)", Table(headers, cells, wrap=("network",))]
 
 
-def _scores(rows: Sequence[ReportRow]) -> list[Block]:
-    """The scores that no column of differences shows."""
+def scores(rows: Sequence[ReportRow], places: Sequence[tuple[str, ...]]) -> list[Block]:
+    """The scores that no column of differences shows; `places` are network, labels and perhaps the set of each row."""
     names = list(dict.fromkeys(name for row in rows for name in row.scores if name not in _SHOWN))
     if not names:
         return []
-    headers = ("network", "labels", *map(label, names))
-    cells = [(row.arch, row.labels, *(reading(n, row.scores.get(n, "-")) for n in names)) for row in rows]
-    return ["scores, in fractions", Table(headers, cells, right=headers[2:], wrap=("network",))]
+    headers = (*PLACE[: len(places[0])], *map(label, names))
+    values = [[reading(name, row.scores.get(name, "-")) for name in names] for row in rows]
+    cells = [(*place, *each) for place, each in zip(places, values, strict=True)]
+    return ["scores, in fractions", Table(headers, cells, right=headers[len(places[0]) :], wrap=("network",))]
 
 
 def _verdicts(rows: Sequence[ReportRow]) -> list[str]:
@@ -197,7 +200,7 @@ def _verdicts(rows: Sequence[ReportRow]) -> list[str]:
     return [f"{row.arch}, {row.labels} labels: {translate(text, 'eval')}" for row, text in judged if text]
 
 
-def _protocol(rows: Sequence[ReportRow]) -> list[str]:
+def protocol_lines(rows: Sequence[ReportRow]) -> list[str]:
     """What all rows share in one line, and what they do not in a line for each of it."""
     shared, differing = [], []
     for name in dict.fromkeys(name for row in rows for name in row.protocol):

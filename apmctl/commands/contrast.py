@@ -6,15 +6,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from apmctl import differing
 from apmctl.blocks import Block, Table
 from apmctl.measures import Measure, Measures, protocol
 from apmctl.results import Document, Identity
-from apmctl.text import date, reading
 
 if TYPE_CHECKING:
     from apmctl_core.artifacts.artifact import Artifact
 
-_WIDEST = 60
 _OF_THE_SET = ("images",)  # what a protocol says of the set, not of the networks
 
 
@@ -56,10 +55,7 @@ class Contrast(Document):
 
     def blocks(self) -> Iterator[Block]:
         rows = [each.row() for each in self.accuracies]
-        for field, values in self.differences.items():
-            cells = _cells(field, values)
-            if len(set(cells)) > 1:  # people need not see a byte more or less
-                rows.append((field.removeprefix("recipe."), *cells))
+        rows += differing.rows(self.differences)
         if not rows:
             yield "nothing differs"
             return
@@ -84,12 +80,3 @@ def _conditions(measure: Measure) -> str:
     row = measure.row
     same = {name: value for name, value in row.protocol.items() if name not in _OF_THE_SET}
     return json.dumps([row.labels, row.arch, same], sort_keys=True)
-
-
-def _cells(field: str, row: Sequence[Any]) -> list[str]:
-    """Values as people read them."""
-    if field == "created":
-        return [date(value) for value in row]
-    metric = field.rpartition(".")[2]
-    texts = ["-" if value is None else reading(metric, value) for value in row]
-    return [text if len(text) <= _WIDEST else f"{text[:_WIDEST]}..." for text in texts]

@@ -28,11 +28,16 @@ def sources(manifests: Sequence[Manifest]) -> dict[str, list[Any]]:
     return different([dict(flat({"data": m.data, "inputs": i})) for m, i in zip(manifests, inputs, strict=True)])
 
 
+def origins(manifests: Sequence[Manifest]) -> dict[str, list[Any]]:
+    """What the artifacts were made by and from that is not the same in all: recipe, data, inputs."""
+    recipe = {f"recipe.{path}": values for path, values in settings(manifests).items()}
+    return recipe | sources(manifests)
+
+
 def between(manifests: Sequence[Manifest]) -> dict[str, list[Any]]:
     """All that is not the same in all, by its dotted path: kind and date, recipe, data, inputs, metrics."""
     heads = different([{"kind": m.kind, "created": m.environment.get("created")} for m in manifests])
-    recipe = {f"recipe.{path}": values for path, values in settings(manifests).items()}
-    return heads | recipe | sources(manifests) | different([dict(flat({"metrics": m.metrics})) for m in manifests])
+    return heads | origins(manifests) | different([dict(flat({"metrics": m.metrics})) for m in manifests])
 
 
 def different(tables: Sequence[Mapping[str, Any]], first: Iterable[str] = ()) -> dict[str, list[Any]]:
@@ -46,10 +51,14 @@ def different(tables: Sequence[Mapping[str, Any]], first: Iterable[str] = ()) ->
 def told(chosen: Manifest, others: Sequence[Manifest]) -> str:
     """What sets one artifact apart from others, in part of a line: `seed 1 (others: 0)`."""
     manifests = [chosen, *others]
-    fields = settings(manifests) or sources(manifests)
-    parts = [f"{field} {_value(row[0])} (others: {_values(row)})" for field, row in fields.items()]
+    parts = apart(settings(manifests) or sources(manifests))
     more = f" and {len(parts) - _NAMED} more" if len(parts) > _NAMED else ""
     return ", ".join(parts[:_NAMED]) + more
+
+
+def apart(fields: Mapping[str, Sequence[Any]]) -> list[str]:
+    """What sets the first of several apart in each field, in a few words: `seed 1 (others: 0)`."""
+    return [f"{field} {_value(row[0])} (others: {_values(row)})" for field, row in fields.items()]
 
 
 def _values(row: Sequence[Any]) -> str:
@@ -59,5 +68,6 @@ def _values(row: Sequence[Any]) -> str:
 
 
 def _value(value: Any) -> str:
-    text = "-" if value is None else " ".join(str(value).split())
+    whole = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = "-" if value is None else " ".join(whole.split())
     return text if len(text) <= 40 else f"{text[:12]}..."

@@ -1,6 +1,6 @@
 """What may be said of numbers: whether a set is better than random real images, and whether its images have moved.
 
-A difference of two means over networks is noise where its 95% interval by Welch's t-test contains zero.
+A difference of two means over networks is noise where its 95% interval contains zero.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from apmctl_core.artifacts.kinds.reports import ReportRow
+from apmctl_core.intervals import Bounds
 
 # Half a grey level of 8 bits in standard deviations of images: less is lost when an image is saved.
 UNMOVED = 0.01
@@ -17,9 +18,9 @@ UNMOVED = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """How a row compares with as many random real images; `low` and `high` bound the difference with 95%.
+    """How one mean accuracy compares with another; `low` and `high` bound the difference with 95%.
 
-    `unknown` where there are no random images, or fewer than two networks on either side.
+    `unknown` where there is nothing to compare with, or fewer than two networks on either side.
     """
 
     name: Literal["above", "below", "noise", "unknown"]
@@ -32,7 +33,11 @@ def verdict(row: ReportRow) -> Verdict:
     """What a row says of its set. Welch's t-test, 95%, two-sided; degrees of freedom after Satterthwaite."""
     if not row.random_accuracies:
         return Verdict(name="unknown")
-    bounds = row.difference("random")
+    return judge(row.difference("random"), "random real images")
+
+
+def judge(bounds: Bounds | None, other: str) -> Verdict:
+    """What the interval of a difference to `other` says; None is that of a single network."""
     if bounds is None:
         text = "one network cannot tell a difference from noise; train more (`evaluate.repeats`)"
         return Verdict(name="unknown", sentence=text)
@@ -41,8 +46,8 @@ def verdict(row: ReportRow) -> Verdict:
     if low > 0:
         return Verdict(name="above", low=low, high=high)
     if high < 0:
-        return Verdict(name="below", low=low, high=high, sentence=f"worse than random real images ({span})")
-    text = f"within noise of random real images ({span}); more networks (`evaluate.repeats`) tell more"
+        return Verdict(name="below", low=low, high=high, sentence=f"worse than {other} ({span})")
+    text = f"within noise of {other} ({span}); more networks (`evaluate.repeats`) tell more"
     return Verdict(name="noise", low=low, high=high, sentence=text)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from apmctl_core.jobs.advice import Advice
 from apmctl_core.jobs.commands import distill_set, evaluate_set, relabel_set, release, train_pool
+from apmctl_core.jobs.compare import Comparison, compare_sets
 from apmctl_core.jobs.job import Outcome, run
 from apmctl_core.jobs.plan import Plan, PlanStep, plan
 from apmctl_core.jobs.resume import resume
@@ -15,11 +16,13 @@ from apmctl_core.jobs.work import StageTime
 
 __all__ = [
     "Advice",
+    "Comparison",
     "Outcome",
     "Plan",
     "PlanStep",
     "Session",
     "StageTime",
+    "compare_sets",
     "distill_set",
     "evaluate_set",
     "plan",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,22 @@ def put_report(root: Path, rows: list[dict[str, Any]] | None = None, kind: str =
             "report.json", json.dumps({"set": "x", "results": [ROW.document()] if rows is None else rows}).encode()
         )
         return work.publish(manifest)
+
+
+def put_reports(root: Path, *measured: tuple[Artifact, Sequence[ReportRow]], **changes: Any) -> list[Artifact]:
+    """Reports on sets where an evaluation looks for them, all by the recipe of the first set with changes."""
+    from apmctl_core.jobs import Session
+    from apmctl_core.jobs.commands import report_job
+    from apmctl_core.jobs.job import Located
+    from apmctl_core.machine.runtime import resolve
+
+    first = report_job(Session(store=Store(root), runtime=resolve("cpu")), str(measured[0][0].path), changes)
+    reports = []
+    for artifact, rows in measured:
+        job = dataclasses.replace(first, distilled=Located.of(artifact))
+        made = {"name": job.label, "config": job.config, "inputs": job.inputs, "recipe": to_dict(job.recipe)}
+        reports.append(put_report(root, [row.document() for row in rows], **made))
+    return reports
 
 
 def put(root: Path, kind: str, name: str = "digits-ipc1", **changes: Any) -> Artifact:

@@ -56,6 +56,7 @@ def offered(root: Path) -> Callable[..., list[str]]:
         ("rm half", ["half-done"]),
         ("eval ", ["digits-ipc1"]),
         ("relabel d", ["digits-ipc1"]),
+        ("compare digits-ipc1 ", ["digits-ipc1"]),
         ("distill digits --teachers ", []),
         ("distill cifar", ["cifar10", "cifar100"]),
         ("presets digits", ["digits-ipc1", "digits-ipc10"]),
@@ -87,7 +88,7 @@ def test_what_goes_wrong_offers_nothing(
 
 
 def test_every_metavar_of_an_artifact_is_known() -> None:
-    for metavar in ("DATASET", "PRESET", "REF", "REF...", "SET", "POOL", "a|b"):
+    for metavar in ("DATASET", "PRESET", "REF", "REF...", "SET", "SET...", "POOL", "a|b"):
         assert completion.completer(metavar) is not None, metavar
     assert [completion.completer(metavar) for metavar in ("DIR", "FILE", "N", None)] == [None] * 4
 

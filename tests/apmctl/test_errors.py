@@ -135,6 +135,10 @@ def test_a_value_out_of_bounds_is_refused_by_its_flag(cli: Callable[..., Answer]
         ("relabel", "distill.committee"),
         ("eval", "evaluate.protocol evaluate.repeats evaluate.labels evaluate.arch evaluate.epochs evaluate.lr"),
         ("eval", "evaluate.momentum evaluate.weight_decay evaluate.batch model.width seed precision"),
+        (
+            "compare",
+            "evaluate.protocol evaluate.repeats evaluate.labels evaluate.epochs evaluate.baseline seed precision",
+        ),
         ("push", "store device compile segment memory_budget name revision tag private license create_pr"),
     ],
 )
@@ -167,14 +171,14 @@ def test_what_stands_in_backquotes_is_told_in_the_words_of_distill(text: str, to
     assert shell.translate(text, "distill") == told
 
 
-@pytest.mark.parametrize("command", ["teachers", "distill", "eval", "relabel"])
+@pytest.mark.parametrize("command", ["teachers", "distill", "eval", "compare", "relabel"])
 def test_where_test_images_lie_is_an_option_of_all_that_read_them(cli: Callable[..., Answer], command: str) -> None:
     assert shell.translate("`data.test_split ./mine`", command) == "--test-split ./mine"
     assert "--test-split" in cli(command, "--help").out
 
 
 def test_every_action_is_a_command() -> None:
-    actions = "list show verify rm teachers distill relabel eval push pull presets doctor gc"
+    actions = "list show verify rm teachers distill relabel eval compare push pull presets doctor gc"
     for action in actions.split():
         assert action in {command.name for command in app.registered_commands}
         assert shell.translate(f"`{action}` it", "eval") == f"`apmctl {action}` it"

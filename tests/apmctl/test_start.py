@@ -92,7 +92,20 @@ def test_after_a_signal_the_process_leaves_at_once(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_commands_are_those_of_the_design() -> None:
-    verbs = {"teachers", "distill", "relabel", "eval", "list", "show", "verify", "rm", "gc", "presets", "doctor"}
+    verbs = {
+        "teachers",
+        "distill",
+        "relabel",
+        "eval",
+        "compare",
+        "list",
+        "show",
+        "verify",
+        "rm",
+        "gc",
+        "presets",
+        "doctor",
+    }
     assert verbs <= set(COMMANDS)
 
 
