@@ -209,7 +209,7 @@ class EvalConfig(TrainConfig, path="evaluate"):
     ] = None
     rates: Annotated[
         tuple[Rate, ...] | None,
-        "Learning rates to choose from on held-out training images (repeatable) [default: none, --lr holds].",
+        "Learning rates to choose from on held-out training images (repeatable) [default: `lr` holds].",
     ] = None
     whole: Annotated[bool | None, "Also train on all real images, under hard labels (HLR, LRS) [default: off]."] = None
     whole_epochs: Annotated[Count | None, "Epochs on all real images [default: those of the teachers]."] = None
