@@ -343,6 +343,8 @@ def test_what_stands_beside_a_row_comes_with_intervals() -> None:
     assert row.beside("random") == ("35.0 [0.0, 98.5]", "+16.0 [-48.8, +80.8]")
     assert row.beside("herding") == ("45.5 [39.1, 51.9]", "+5.5 [-8.7, +19.7]")
     assert row.beside("whole") == ("80.0", "-29.0")
+    many = msgspec.structs.replace(row, coresets={"herding": (0.4, 0.3, 0.4, 0.3)})  # each network is one of its own
+    assert many.beside("herding")[0] == "35.0 [25.8, 44.2]"
     assert row.beside("k-center") == ("-", "-")
     for draws in ("2", 2.0, True, -1, None):  # what strangers write
         strange = msgspec.structs.replace(row, protocol={"random_draws": draws})
