@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -13,27 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.environments import interpreter
+
 from .conftest import free_port
 
-_CACHE = Path(os.environ.get("APMCTL_TEST_OLAH", Path.home() / ".cache" / "apmctl-tests" / "olah"))
 _VERSION = "0.5.4"
-_INSTALL_S = 100
-
-
-def python() -> Path:
-    """The interpreter of an environment that has olah; made once, and kept. Skips where it cannot be made."""
-    found = _CACHE / "bin" / "python"
-    marker = _CACHE / f".olah-{_VERSION}"
-    if marker.exists() and found.exists():
-        return found
-    try:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", _CACHE], check=True, capture_output=True, timeout=60)
-        command = [found, "-m", "pip", "install", "--quiet", f"olah=={_VERSION}"]
-        subprocess.run(command, check=True, capture_output=True, timeout=_INSTALL_S)
-    except (subprocess.SubprocessError, OSError) as e:
-        pytest.skip(f"olah cannot be installed here: {e}")
-    marker.touch()
-    return found
 
 
 def serve(repositories: Path, folder: Path) -> Iterator[str]:
@@ -45,7 +27,7 @@ def serve(repositories: Path, folder: Path) -> Iterator[str]:
         f'mirrors-path = ["{repositories}"]\n[accessibility]\noffline = true\n'
     )
     with (folder / "olah.log").open("wb") as log:
-        command = [python(), "-m", "olah.server", "-c", str(config)]
+        command = [interpreter("olah", f"olah=={_VERSION}"), "-m", "olah.server", "-c", str(config)]
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
     try:
         _wait(port, process, folder / "olah.log")
