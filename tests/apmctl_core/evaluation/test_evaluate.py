@@ -155,6 +155,8 @@ def test_without_augmentation_the_set_and_random_images_are_trained_once_more(mo
     assert 0 < row.scores["ars"] < 1
     (plain,) = evaluate(distilled(), DATA, [MODEL], dataclasses.replace(CONFIG, labels=("hard",)), context())
     assert (plain.accuracies, plain.unaugmented) == (row.accuracies, {})
+    (beside,) = evaluate(distilled(), DATA, [MODEL], config, context(), {"herding": distilled(1).baseline})
+    assert (list(beside.coresets), list(beside.unaugmented)) == (["herding"], ["distilled", "random"])
 
 
 @pytest.fixture
