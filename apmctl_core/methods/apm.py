@@ -42,7 +42,7 @@ class Apm(Method):
         self._build = functools.partial(build, pool.model, dataset.shape, dataset.num_classes)
         self._trainer = Trainer(self._build(0), Procedure(loss=MATCH_LOGITS), context)
         self._predict = Predictor(self._build(0), context)
-        self._matcher = Matcher(self._build(0), config.objective, config.alpha, context)
+        self._matcher = Matcher(self._build(0), config.objective, config.alpha, context, config.student.batch)
 
     @property
     def cycles(self) -> int:
