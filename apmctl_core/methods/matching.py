@@ -56,6 +56,18 @@ class Matcher:
         regulariser = losses.cross_entropy(teacher_SK, y) * weight_S
         return (teacher_SK * pull_SK).sum() + self._alpha * regulariser.sum()
 
+    @torch.no_grad()
+    def labels(self, u_BCHW: Tensor, teacher: State, segment: Segment) -> Tensor:
+        """What a student learns, f_T(u) (B, K): logits of the teacher as it is when the images are matched."""
+        passes = [
+            (part, self._logits(teacher, padded(u_BCHW[part], length))[: len(u_BCHW[part])])
+            for part, length in self._parts(len(u_BCHW), segment)
+        ]
+        logits_BK = passes[0][1].new_empty(len(u_BCHW), passes[0][1].shape[1])
+        for part, logits in passes:
+            logits_BK[part] = logits
+        return logits_BK
+
     def gradient(
         self,
         u_BCHW: Tensor,
