@@ -56,7 +56,6 @@ class Matcher:
         regulariser = losses.cross_entropy(teacher_SK, y) * weight_S
         return (teacher_SK * pull_SK).sum() + self._alpha * regulariser.sum()
 
-    @torch.no_grad()
     def labels(self, u_BCHW: Tensor, teacher: State, segment: Segment) -> Tensor:
         """What a student learns, f_T(u) (B, K): logits of the teacher as it is when the images are matched."""
         passes = [
