@@ -62,7 +62,7 @@ class Matcher:
             (part, self._logits(teacher, padded(u_BCHW[part], length))[: len(u_BCHW[part])])
             for part, length in self._parts(len(u_BCHW), segment)
         ]
-        logits_BK = passes[0][1].new_empty(len(u_BCHW), passes[0][1].shape[1])
+        logits_BK: Tensor = passes[0][1].new_empty(len(u_BCHW), passes[0][1].shape[1])
         for part, logits in passes:
             logits_BK[part] = logits
         return logits_BK
