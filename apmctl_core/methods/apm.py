@@ -25,7 +25,7 @@ from apmctl_core.seeding import Stream
 from apmctl_core.training import augment
 from apmctl_core.training.context import Context
 from apmctl_core.training.examples import TensorSource
-from apmctl_core.training.loop import Predictor, Trainer
+from apmctl_core.training.loop import Trainer
 from apmctl_core.training.procedure import MATCH_LOGITS, Procedure
 from apmctl_core.values import State, Task, TeacherPool
 
@@ -41,8 +41,7 @@ class Apm(Method):
         self._config, self._alpha = config, config.alpha
         self._build = functools.partial(build, pool.model, dataset.shape, dataset.num_classes)
         self._trainer = Trainer(self._build(0), Procedure(loss=MATCH_LOGITS), context)
-        self._predict = Predictor(self._build(0), context)
-        self._matcher = Matcher(self._build(0), config.objective, config.alpha, context)
+        self._matcher = Matcher(self._build(0), config.objective, config.alpha, context, config.student.batch)
 
     @property
     def cycles(self) -> int:
@@ -141,8 +140,7 @@ class Apm(Method):
         """Train a fresh student on (u, f_T(u)); returns Kc checkpoints at equal intervals, the last one included."""
         epochs, kept = self._config.student.epochs, self._config.checkpoints
         # The labels are those of the images as they are, without augmentation.
-        self._predict.load(teacher)
-        source = TensorSource(u, self._predict.in_segments(u, segment))
+        source = TensorSource(u, self._matcher.labels(u, teacher, segment))
         wanted = {round(i * epochs / kept) for i in range(1, kept + 1)}
         checkpoints: list[State] = []
         last = torch.zeros(())

@@ -5,7 +5,7 @@ Shape legend: B images of a round, S of a segment, C channels, H x W pixels, K c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +24,16 @@ class Matcher:
     The gradient with respect to an image does not depend on the other images, and the sum over checkpoints can be
     taken one at a time: at any moment the activations of one network on one segment are held. The teacher is run
     once per segment without a graph, for the checkpoints to be compared with, and once with one, to carry back
-    what all of them together, and its own cross-entropy, ask of it. Networks are in evaluation mode: batch statistics
-    would make an image's gradient depend on the others.
+    what all of them together, and its own cross-entropy, ask of it. Networks are in evaluation mode, except that batch
+    normalisation goes by the statistics of the images at hand, as the students trained. By running statistics it would
+    be a fixed scaling: logits then grow with an image's contrast, gradients do not fall, and images run out of the
+    range of the data. Such networks get each image beside others, up to `batch` at a time, whatever the segment.
     """
 
-    def __init__(self, network: nn.Module, objective: str, alpha: float, context: Context) -> None:
+    def __init__(self, network: nn.Module, objective: str, alpha: float, context: Context, batch: int = 0) -> None:
         self._network = network.to(context.device).requires_grad_(False).eval()
+        self._shares = _normalise_by_batch(self._network)
+        self._batch = batch
         self._objective = objective
         self._alpha = alpha
         self._context = context
@@ -52,6 +56,17 @@ class Matcher:
         regulariser = losses.cross_entropy(teacher_SK, y) * weight_S
         return (teacher_SK * pull_SK).sum() + self._alpha * regulariser.sum()
 
+    def labels(self, u_BCHW: Tensor, teacher: State, segment: Segment) -> Tensor:
+        """What a student learns, f_T(u) (B, K): logits of the teacher as it is when the images are matched."""
+        passes = [
+            (part, self._logits(teacher, padded(u_BCHW[part], length))[: len(u_BCHW[part])])
+            for part, length in self._parts(len(u_BCHW), segment)
+        ]
+        logits_BK: Tensor = passes[0][1].new_empty(len(u_BCHW), passes[0][1].shape[1])
+        for part, logits in passes:
+            logits_BK[part] = logits
+        return logits_BK
+
     def gradient(
         self,
         u_BCHW: Tensor,
@@ -67,8 +82,7 @@ class Matcher:
         """
         gradient = torch.empty_like(u_BCHW)
         matched = torch.zeros((), device=u_BCHW.device)
-        size = segment.length(len(u_BCHW))
-        for part, length in segments(len(u_BCHW), size, pad=bool(self._context.runtime.compile)):
+        for part, length in self._parts(len(u_BCHW), segment):
             u = u_BCHW[part].detach().requires_grad_()
             seen = u if draws_B4 is None else augment.apply(u, draws_B4[part])
             weight = padded(torch.full((len(u),), 1 / len(u_BCHW), device=u.device, dtype=u.dtype), length, zero=True)
@@ -79,6 +93,18 @@ class Matcher:
             (gradient[part],) = torch.autograd.grad(seen, u, pull[: len(u)]) if seen is not u else (pull[: len(u)],)
             matched += loss
         return gradient, matched
+
+    def _parts(self, count: int, segment: Segment) -> Iterator[tuple[slice, int]]:
+        """The images of each pass, and the length to pad them to.
+
+        Those that share statistics are spread over the set, which is in the order of its classes, and never alone.
+        """
+        if not self._shares:
+            yield from segments(count, segment.length(count), pad=bool(self._context.runtime.compile))
+            return
+        passes = max(1, min(-(-count // (self._batch or count)), count // 2))
+        for first in range(passes):
+            yield slice(first, None, passes), 0
 
     def _segment(
         self, u: Tensor, y: Tensor, teacher: State, checkpoints: Sequence[State], weight: Tensor
@@ -97,3 +123,12 @@ class Matcher:
             matched += loss.detach()
         gradient += torch.autograd.grad(self._teacher_loss(teacher, u, pull, y, weight), u)[0]
         return gradient, matched
+
+
+def _normalise_by_batch(network: nn.Module) -> bool:
+    """Let batch normalisation go by the statistics of a batch and keep none; whether a network has any."""
+    layers = [m for m in network.modules() if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))]
+    for layer in layers:
+        layer.train()
+        layer.track_running_stats = False
+    return bool(layers)

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from apmctl_core.machine.segment import Segment
 from apmctl_core.methods.matching import Matcher
@@ -89,3 +92,66 @@ def test_gradient_follows_a_permutation_of_the_images():
     straight, _ = matcher.gradient(u, y, teacher, students, Segment(limit=3))
     permuted, _ = matcher.gradient(u[order], y[order], teacher, students, Segment(limit=3))
     torch.testing.assert_close(permuted, straight[order], atol=1e-7, rtol=1e-4)
+
+
+# Batch normalisation.
+BATCH = replace(MODEL, arch="convnet2-batch")
+
+
+def batch_networks(count):
+    """Networks in training mode whose running statistics are far from those of any batch."""
+    networks = [build(BATCH, SHAPE, CLASSES, seed).double().train() for seed in range(count)]
+    for name, value in (item for network in networks for item in network.state_dict().items()):
+        if name.endswith("running_mean"):
+            value += 3
+    return networks
+
+
+@pytest.mark.parametrize(("segment", "batch", "passes"), [(0, 0, 1), (3, 0, 1), (0, 4, 3), (0, 1, 5), (0, 10, 1)])
+def test_batch_normalisation_goes_by_batches_of_images_spread_over_the_set(segment, batch, passes):
+    rng = torch.Generator().manual_seed(1)
+    u = torch.randn(COUNT, *SHAPE, dtype=torch.float64, generator=rng)
+    y = torch.arange(COUNT) % CLASSES
+    draws = augment.draw(COUNT, rng).double()
+    teacher, *students = batch_networks(3)
+    matcher = Matcher(build(BATCH, SHAPE, CLASSES).double(), "linear", 0.3, context(), batch)
+    weights = [{name: value.clone() for name, value in n.state_dict().items()} for n in (teacher, *students)]
+    kept = [{name: value.clone() for name, value in each.items()} for each in weights]
+    gradient, _ = matcher.gradient(u, y, weights[0], weights[1:], Segment(limit=segment), draws)
+    for first in range(passes):
+        part = slice(first, None, passes)
+        expected = plain_gradient(u[part], y[part], teacher, students, "linear", 0.3, draws[part])
+        torch.testing.assert_close(gradient[part], expected * len(u[part]) / COUNT, atol=1e-7, rtol=1e-6)
+    for before, after in zip(kept, weights, strict=True):
+        assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(("model", "passes"), [(MODEL, 1), (BATCH, 3)])
+def test_what_students_learn_is_what_they_are_matched_with(model, passes):
+    u = torch.randn(COUNT, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    teacher = batch_networks(1)[0] if model is BATCH else networks(1)[0].eval()
+    weights = {name: value.clone() for name, value in teacher.state_dict().items()}
+    matcher = Matcher(build(model, SHAPE, CLASSES).double(), "linear", 0.3, context(), batch=4)
+    labels = matcher.labels(u, weights, Segment(limit=3))
+    for first in range(passes):
+        part = slice(first, None, passes)
+        torch.testing.assert_close(labels[part], teacher(u[part]), atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("model", [MODEL, BATCH])
+def test_an_image_of_more_contrast_is_pulled_less(model):
+    """What keeps images in the range of the data: logits do not grow with contrast, so gradients fall."""
+    u, y = torch.randn(COUNT, *SHAPE, generator=torch.Generator().manual_seed(1)), torch.arange(COUNT) % CLASSES
+    teacher, *students = (build(model, SHAPE, CLASSES, seed).state_dict() for seed in range(3))
+    matcher = Matcher(build(model, SHAPE, CLASSES), "linear", 0.3, context())
+    plain, ten = (matcher.gradient(u * c, y, teacher, students, Segment())[0].norm() for c in (1, 10))
+    assert float(plain / ten) == pytest.approx(10, rel=0.3)
+
+
+def test_dropout_is_off():
+    u, y = torch.randn(COUNT, *SHAPE), torch.arange(COUNT) % CLASSES
+    network = nn.Sequential(nn.Conv2d(3, 4, 8), nn.BatchNorm2d(4), nn.Flatten(), nn.Dropout(), nn.Linear(4, CLASSES))
+    matcher = Matcher(network, "linear", 0.3, context())
+    weights = network.state_dict()
+    first, again = (matcher.gradient(u, y, weights, [weights], Segment())[0] for _ in range(2))
+    assert torch.equal(first, again)

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from apmctl_core.config import ApmConfig, EvalConfig, TeacherConfig, TrainConfig
 from apmctl_core.errors import DataError, Interrupted, NumericsError
@@ -195,6 +196,24 @@ def test_images_that_leave_the_range_of_the_data_are_warned_of_once(settings, se
     quiet = []
     run(emit=quiet.append)
     assert not [event for event in quiet if isinstance(event, Note)]
+
+
+def test_batch_normalisation_goes_by_batches_of_the_students_in_all_of_a_cycle():
+    """Students learn, and are matched with, what the teacher says by statistics of the same kind as their own."""
+    pool = toy_pool(model=dataclasses.replace(MODEL, arch="convnet2-batch"))
+    seen = set()
+
+    def note(layer, inputs):
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            seen.add((layer.training, len(inputs[0])))
+
+    config = dataclasses.replace(CONFIG, student=dataclasses.replace(STUDENT, batch=2))
+    method, hook = METHODS["apm"](toy_dataset(), pool, config, context()), register_module_forward_pre_hook(note)
+    try:
+        method.cycle(method.first(), Segment())
+    finally:
+        hook.remove()
+    assert seen == {(True, 2)}
 
 
 def test_alpha_is_to_blame_where_it_outweighs_the_checkpoints_alone():
