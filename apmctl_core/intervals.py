@@ -62,7 +62,8 @@ def _welch(first: Sequence[float], second: Sequence[float]) -> float:
     squared = math.fsum(part for part, _ in parts)
     if squared == 0:
         return 0.0
-    freedom = squared**2 / math.fsum(part**2 / count for part, count in parts)
+    # Of shares, as the square of a small variance is nothing.
+    freedom = 1 / math.fsum((part / squared) ** 2 / count for part, count in parts)
     return _student_t(math.floor(freedom + 1e-9)) * math.sqrt(squared)
 
 

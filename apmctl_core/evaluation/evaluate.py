@@ -82,7 +82,8 @@ def cost(config: EvalConfig, images: int, task: Task, sizes: Sequence[NetworkSiz
 
 def cost_of_whole(config: EvalConfig, task: Task, size: NetworkSize) -> Cost:
     """What training on all real images asks of the machine; they are read a batch at a time."""
-    return _cost(config, task.train, task, [size], networks=config.repeats, held=2 * config.batch)
+    whole = _cost(config, task.train, task, [size], networks=config.repeats, held=2 * config.batch)
+    return replace(whole, networks=1)  # they train one after the other, each with all threads
 
 
 def _cost(

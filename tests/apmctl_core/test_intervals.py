@@ -55,3 +55,9 @@ def test_of_one_value_there_is_none() -> None:
     assert intervals.of_difference((0.5,), (0.1, 0.2)) is None
     assert intervals.of_difference((0.1, 0.2), ()) is None
     assert intervals.of_pairs((0.5,), (0.4,)) is None
+
+
+def test_the_least_variance_has_an_interval() -> None:
+    low, high = intervals.of_difference((0.0, 1e-100), (0.5, 0.5)) or (0, 0)
+    assert (low, high) == (pytest.approx(-0.5), pytest.approx(-0.5))
+    assert intervals.of_difference((0.0, 1e-100), (0.0, 1e-100)) == (pytest.approx(0), pytest.approx(0))

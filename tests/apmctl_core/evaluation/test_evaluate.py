@@ -12,6 +12,7 @@ from apmctl_core.evaluation.evaluate import evaluate
 from apmctl_core.evaluation.trial import Bench
 from apmctl_core.events import Progress
 from apmctl_core.intervals import of_mean
+from apmctl_core.machine import runtime
 from apmctl_core.models import NetworkSize, size_of
 from apmctl_core.training.context import Context
 from apmctl_core.training.loop import Predictor, Trainer
@@ -220,6 +221,20 @@ def test_memory_is_looked_at_after_the_first_epoch_of_each_network(monkeypatch):
     monkeypatch.setattr(Context, "checkpoint", lambda self, segment: looked.append(segment))
     evaluate(distilled(0), DATA, [MODEL], dataclasses.replace(CONFIG, labels=("soft",)), context(4))
     assert [segment.limit for segment in looked] == [4, 4]
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_networks_on_all_real_images_train_one_after_the_other_with_all_threads(monkeypatch, workers):
+    monkeypatch.setattr(runtime, "_THREADS", 2)
+    task = Task((3, 32, 32), 10, "standard", "fp32", 50_000, 10_000)
+    model = ModelConfig(arch="convnet3", width=32)  # its steps are small enough for several networks at once
+    heavy = evaluation.cost_of_whole(EvalConfig(epochs=20), task, size_of(model, task.shape, 10))
+    before = torch.get_num_threads()
+    try:
+        found = runtime.resolve("cpu", compile=False, segment=0, workers=workers).for_cost(heavy)
+        assert (found.workers, torch.get_num_threads()) == (1, 2)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_cost_is_about_what_is_counted():
