@@ -39,8 +39,7 @@ def open_session(values: Values, out: Sink) -> Iterator[Session]:
         from apmctl_core.jobs import Session
         from apmctl_core.machine import runtime
 
-        workers = values.get("workers", 1)
-        computing = runtime.resolve(values["device"], values["compile"], segment, budget, workers)
+        computing = runtime.resolve(values["device"], values["compile"], segment, budget, values.get("workers"))
         yield Session(
             store=_store(values),
             runtime=computing,
@@ -117,4 +116,4 @@ MACHINE_OF_SET = together("open_session", _OF_SET, lambda values: partial(open_s
 _WORKERS_HELP = "Networks to train at once, each in a process of its own [default: what is fastest]."
 _WORKERS = _run("--workers", int | None, _WORKERS_HELP, rare=True, metavar="N")
 MACHINE_OF_REPORT = together("open_session", (*_OF_SET, _WORKERS), lambda values: partial(open_session, values))
-COMPUTE = together("machine", (*_DATA_FILES, *_COMPUTE), dict)
+COMPUTE = together("machine", (*_DATA_FILES, *_COMPUTE, _WORKERS), dict)

@@ -37,7 +37,9 @@ class Thresholds:
                 raise ConfigError(f"{flag} must be a fraction, got {value}", "e.g. 0.4 for 40 per cent")
         if self.min_gain_coreset is not None and not changes.get("baseline"):
             raise ConfigError("--min-gain-coreset needs coresets to compare with", "add e.g. --baseline all")
-        if self.strict and changes.get("repeats") == 1:
+        if self.strict and self.min_accuracy is self.min_gain is self.min_gain_coreset is None:
+            raise ConfigError("--strict needs a threshold to hold an interval against", "add e.g. --min-gain 0")
+        if self.strict and changes.get("repeats") == 1 and "interval" not in changes:
             raise ConfigError("--strict needs more than one network", "leave --repeats out, or give 5")
 
     def missed(self, row: ReportRow) -> Failure | None:

@@ -170,6 +170,7 @@ def _as_begun(machine: Values, request: Request, store: Path) -> dict[str, Any]:
         "compile": request.compile,
         "segment": "auto" if segment is None else str(segment),
         "memory_budget": None if budget is None else str(budget),
+        "workers": request.workers or None,
         "data": None if request.data_path is None else Path(request.data_path),
         "test_split": None if request.test_path is None else Path(request.test_path),
         "skip_broken": request.skip_broken,

@@ -56,6 +56,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     compile: bool | None = None
     segment: _Count | None = None
     memory_budget: _Count | None = None
+    workers: _Count | None = None
     needs: tuple[_Text, ...] = ()
     summary: _Text = ""
     line: _Text = ""

@@ -21,6 +21,7 @@ import numpy as np
 
 from apmctl_core.data.source import Payload
 from apmctl_core.errors import DataError
+from apmctl_core.machine.cores import cores
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -227,8 +228,7 @@ def look(payloads: Sequence[Payload]) -> tuple[bool, int, int]:
 
 def workers() -> int:
     """How many threads decode: Pillow lets go of the interpreter's lock while it does."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(16, cores)
+    return min(16, cores())
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:

@@ -178,7 +178,7 @@ class _Evaluation:
         own, distilled = found[OWN, True], self._images.distilled
         firsts = self.trials(model, labels, 1)
         draws = len(distilled.baseline.index_DM) if distilled.baseline else 0
-        sizes = {"networks": len(own), "images": len(distilled.images), "random_draws": draws}
+        sizes = {"networks": len(own), "images": len(distilled.images), "random_draws": min(draws, len(own))}
         whole = self._whole.get(model.arch) if labels == "hard" else None
         if whole is not None:
             sizes["whole_epochs"] = whole.protocol["epochs"]

@@ -13,7 +13,7 @@ from torch import Tensor
 from apmctl_core.config import EvalConfig, ModelConfig
 from apmctl_core.data import Dataset, Split
 from apmctl_core.data.preprocessing import Preprocessing
-from apmctl_core.errors import NumericsError
+from apmctl_core.errors import ConfigError, NumericsError
 from apmctl_core.evaluation.protocols import PROTOCOLS
 from apmctl_core.machine.segment import Segment
 from apmctl_core.models import build
@@ -76,12 +76,18 @@ class Images:
     def names(self) -> list[str]:
         return [OWN, *self._real]
 
-    def held_out(self, rng: torch.Generator) -> Split:
-        """Training images to choose by: a fifth of them, at most 5,000, none of those that trials are trained on."""
+    def held_out(self, trial: Trial, rng: torch.Generator) -> Split:
+        """Training images to choose by: a fifth of them, at most 5,000, less those that the trial is trained on.
+
+        Raises ConfigError where none is left.
+        """
         train = self.dataset.train
-        used = [real.index_DM.flatten().numpy() for real in self._real.values()]
-        left = np.setdiff1d(np.arange(len(train)), np.concatenate(used) if used else [])
-        index = np.sort(left[torch.randperm(len(left), generator=rng)[: min(len(train) // 5, _HELD_OUT)].numpy()])
+        fifth = torch.randperm(len(train), generator=rng)[: min(len(train) // 5, _HELD_OUT)].numpy()
+        real = self._real.get(trial.images)
+        index = np.setdiff1d(fifth, [] if real is None else real.index_DM[trial.repeat % len(real.index_DM)].numpy())
+        if not len(index):
+            hint = "leave `evaluate.rates` out, and give `evaluate.lr`"
+            raise ConfigError("no training images are left to choose a learning rate by", hint)
         return Split(train.images[index], train.labels[index])
 
     def __call__(self, trial: Trial) -> Source:
@@ -116,8 +122,6 @@ class Bench:
             RealSource, preprocessing=preprocessing, device=context.device, precision=context.precision
         )
         self._test = self._real(dataset.test)
-        if config.rates and isinstance(source, Images):
-            self._held_out = self._real(source.held_out(context.stream.at("held out").generator()))
         self._prepared: tuple[ModelConfig, Procedure, Trainer, Predictor] | None = None
 
     def accuracy(self, trial: Trial, segment: Segment) -> float:
@@ -140,7 +144,13 @@ class Bench:
             name = f"{trial.row}, {trial.images}, network {trial.repeat}"
             raise NumericsError(f"the training of {name} diverged", "try a lower `evaluate.lr`")
         predict.load(trainer.weights())
-        return predict.accuracy(self._held_out if trial.held_out else self._test, segment)
+        return predict.accuracy(self._tested(trial), segment)
+
+    def _tested(self, trial: Trial) -> Source:
+        """The test split, or training images to choose by."""
+        if trial.held_out and isinstance(self._source, Images):
+            return self._real(self._source.held_out(trial, self._context.stream.at("held out").generator()))
+        return self._test
 
     def _networks(self, model: ModelConfig, procedure: Procedure) -> tuple[Trainer, Predictor]:
         """What trains and tests such networks: that of the trial before, if it was of the same row."""

@@ -107,9 +107,20 @@ def evaluation(recipe: Recipe, changes: dict[str, Any], shape: Shape, num_classe
     e = replace(recipe.evaluate, arch=networks, labels=labels, baseline=tuple(dict.fromkeys(named)))
     if e.whole and "hard" not in labels:
         raise ConfigError("`evaluate.whole` needs hard labels", "add hard to `evaluate.labels`")
+    if e.whole and e.rates:
+        raise ConfigError(
+            "`evaluate.rates` cannot be searched for all real images",
+            "leave `evaluate.whole` out, or give `evaluate.lr`",
+        )
     # What is off is left out, as where nobody has asked for it.
     epochs = e.whole_epochs if e.whole else None
-    e = replace(e, whole=e.whole or None, whole_epochs=epochs, unaugmented=e.unaugmented or None)
+    e = replace(
+        e,
+        rates=tuple(dict.fromkeys(e.rates)) if e.rates else None,
+        whole=e.whole or None,
+        whole_epochs=epochs,
+        unaugmented=e.unaugmented or None,
+    )
     return replace(recipe, evaluate=e)
 
 

@@ -60,6 +60,7 @@ def _machine(session: Session) -> dict[str, object]:
         "compile": runtime.compile,
         "segment": runtime.limit,
         "memory_budget": runtime.memory_budget,
+        "workers": runtime.workers,
         "data_path": _absolute(session.data_path),
         "test_path": _absolute(session.test_path),
         "skip_broken": session.skip_broken,

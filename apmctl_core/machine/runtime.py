@@ -5,7 +5,6 @@ None of this decides a result beyond rounding. Precision does, and is part of a 
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from apmctl_core.errors import ConfigError
 from apmctl_core.events import Emit, Note, silent
 from apmctl_core.machine import device as devices
 from apmctl_core.machine import memory
+from apmctl_core.machine.cores import cores
 from apmctl_core.machine.cost import Cost
 from apmctl_core.machine.segment import Segment
 from apmctl_core.version import __version__
@@ -108,7 +108,7 @@ class Runtime:
         """How many networks train at once; one where memory has to be watched."""
         if self.device.type != "cpu" or self.memory_budget is not None or cost.networks == 1:
             return 1
-        most = min(self.workers or os.cpu_count() or 1, cost.networks)
+        most = min(self.workers or cores(), cost.networks)
         if self.workers is not None:
             return most
         seconds = cost.steps * _STEP_SECONDS + cost.flops / _FLOPS

@@ -52,15 +52,16 @@ def each(begin: Callable[[], Callable[[T], R]], items: Sequence[T], count: int) 
         pool.shutdown(cancel_futures=True)
 
 
-_do: Callable[[Any], Any]
+_prepare: Callable[[], Callable[[Any], Any]]
+_do: Callable[[Any], Any] | None = None
 
 
 def _begin(begin: Callable[[], Callable[[Any], Any]]) -> None:
-    global _do
+    global _prepare
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     memory.keep_freed()
-    _do = begin()
+    _prepare = begin
 
 
 def _end_with_parent() -> None:
@@ -71,4 +72,6 @@ def _end_with_parent() -> None:
 
 
 def _work(item: Any) -> Any:
+    global _do
+    _do = _do or _prepare()  # not before: what is raised here reaches the one who asked
     return _do(item)

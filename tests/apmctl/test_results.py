@@ -174,6 +174,7 @@ def test_tables_fit_a_terminal_of_80_columns_without_being_cut(narrow: Console) 
     lines += as_text([table], narrow).splitlines()
     assert lines[-3].split()[-1] == "difference"
     lines += as_text([baselines], narrow).splitlines()
+    assert "random" not in {line.split()[2] for line in lines[-10:]}
     assert [line.split()[2] for line in lines[-5:]] == ["herding", "k-center", "el2n", "confident", "whole"]
     assert lines[-1].endswith("90.5 [84.1, 96.9]  -6.4 [-23.3, +10.5]")
     assert as_text([scores], narrow).splitlines()[-1].split() == ["convnet3", "hard", "0.25"]

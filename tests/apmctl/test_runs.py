@@ -143,6 +143,7 @@ MACHINE = {
     "compile": False,
     "segment": 7,
     "memory_budget": 3 * 10**9,
+    "workers": 5,
     "data_path": "/data",
     "test_path": "/t",
 }
@@ -158,16 +159,28 @@ def test_resume_asks_for_the_same_on_the_same_machine(cli: Cli, root: Path, engi
     assert (session.store.root, session.data_path, session.wait) == (root, Path("/data"), True)
     assert (session.skip_broken, session.test_path) == (True, Path("/t"))
     runtime = session.runtime
+    assert runtime.workers == 5
     assert (runtime.device.type, runtime.compile, runtime.limit, runtime.memory_budget) == ("cpu", False, 7, 3 * 10**9)
 
 
 def test_resume_takes_another_machine(cli: Cli, root: Path, engine: Engine) -> None:
     begin_run(root, **ASKED, **MACHINE)
-    changes = ["--segment", "0", "--memory-budget", "2GB", "--compile", "--data", "/other", "--no-wait"]
+    changes = [
+        "--segment",
+        "0",
+        "--memory-budget",
+        "2GB",
+        "--compile",
+        "--data",
+        "/other",
+        "--no-wait",
+        "--workers",
+        "2",
+    ]
     assert cli("resume", "digits-ipc1", *changes).code == 0
     ((session, _),) = engine.calls
     runtime = session.runtime
-    assert (runtime.compile, runtime.limit, runtime.memory_budget) == (True, 0, 2 * 10**9)
+    assert (runtime.compile, runtime.limit, runtime.memory_budget, runtime.workers) == (True, 0, 2 * 10**9, 2)
     assert (session.data_path, session.wait, session.skip_broken) == (Path("/other"), False, False)
 
 

@@ -68,6 +68,7 @@ def test_what_is_not_known_reaches_nothing() -> None:
         ({"min_gain": 1.5}, {}, "--min-gain must be a fraction"),
         ({"min_gain_coreset": 0.1}, {}, "--min-gain-coreset needs coresets"),
         ({"min_accuracy": 0.1, "strict": True}, {"repeats": 1}, "--strict needs more than one network"),
+        ({"strict": True}, {}, "--strict needs a threshold"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_the_evaluation(
@@ -80,3 +81,5 @@ def test_what_makes_no_sense_is_refused_before_the_evaluation(
 
 def test_what_makes_sense_is_not() -> None:
     Thresholds(min_accuracy=0.4, min_gain=-0.1, min_gain_coreset=0.0, strict=True).check({"baseline": ["herding"]})
+    more = {"repeats": 1, "interval": 0.05}  # begins with one network and goes on
+    Thresholds(min_accuracy=0.4, min_gain=None, min_gain_coreset=None, strict=True).check(more)

@@ -31,6 +31,7 @@ from apmctl_core.storage.strict_json import parse_object
 
 FILE = "report.json"
 MAX_BYTES = 4 << 20
+_TAKEN = {"distilled", "random", "whole"}  # names of images that are no coreset
 _STATISTICS = ("accuracy_mean", "accuracy_std", "random_accuracy_mean", "random_accuracy_std")
 
 _Text = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -171,6 +172,8 @@ def _parse(data: bytes, what: str) -> Report:
     document = parse_object(data, what)
     report = convert(document, Report, what)
     for index, (row, values) in enumerate(zip(report.rows, document["results"], strict=True)):
+        if taken := row.coresets.keys() & _TAKEN:
+            raise refused(what, f"results[{index}].coresets cannot have {taken.pop()!r}")
         for name in _STATISTICS:
             if name in values and not _agree(values[name], getattr(row, name)):
                 raise refused(what, f"results[{index}].{name} does not agree with the row")

@@ -572,3 +572,10 @@ def test_shown_classes_are_spread_over_all() -> None:
     shown = chosen_classes(1000)
     assert len(shown) == MAX_CLASSES
     assert shown[:3] == [0, 50, 100]
+
+
+@pytest.mark.parametrize("name", ["random", "whole", "distilled"])
+def test_a_coreset_cannot_pass_for_other_images(tmp_path: Path, name: str) -> None:
+    row = ReportRow("convnet3", "soft", (0.5,), (0.2,), {}, coresets={name: (0.9,)})
+    with pytest.raises(ArtifactError, match=f"coresets cannot have '{name}'"):
+        save_report(tmp_path, Report("x", (row,)))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from apmctl_core.config import EvalConfig, ModelConfig
-from apmctl_core.errors import Interrupted, NumericsError
+from apmctl_core.errors import ConfigError, Interrupted, NumericsError
 from apmctl_core.evaluation import evaluate as evaluation
 from apmctl_core.evaluation.evaluate import evaluate
 from apmctl_core.evaluation.trial import Bench
@@ -327,14 +327,24 @@ def test_what_chooses_is_neither_trained_on_nor_the_test_split(trained, monkeypa
     s = distilled()
     evaluate(s, DATA, [MODEL], config, context())
     real = standard().forward(torch.from_numpy(DATA.train.images))
-    used = real[s.baseline.index_DM.unique()]
-    held_out = tested[0].batch(torch.arange(len(tested[0])))[0]
-    assert all(source is tested[0] for source in tested[:4])
+    used = real[s.baseline.index_DM[0]]
+    own, again, random, _ = held_out = [source.batch(torch.arange(len(source)))[0] for source in tested[:4]]
     assert [len(source) for source in tested[4:]] == [30, 30]
-    assert len(held_out) == len(DATA.train) // 5
-    assert not any(torch.equal(a, b) for a in held_out for b in used)
-    assert all(any(torch.equal(a, b) for b in real) for a in held_out)
+    assert len(own) == len(DATA.train) // 5
+    assert torch.equal(own, again)  # the same for every rate
+    assert all(any(torch.equal(a, b) for b in own) for a in random)
+    assert not any(torch.equal(a, b) for a in random for b in used)
+    assert all(any(torch.equal(a, b) for b in real) for a in torch.cat(held_out))
     again = evaluate(s, DATA, [MODEL], config, context())
     assert again == evaluate(s, DATA, [MODEL], config, context())
     plain = evaluate(s, DATA, [MODEL], dataclasses.replace(config, rates=None, lr=again[0].protocol["lr"]), context())
     assert plain[0].accuracies == again[0].accuracies  # the network is that of its rate, however that was found
+
+
+def test_where_no_image_is_left_to_choose_by_it_is_said():
+    s = distilled()
+    every = Baseline(index_DM=torch.arange(60)[None], logits_DMK=torch.zeros(1, 60, 3))
+    config = dataclasses.replace(CONFIG, rates=(0.01, 0.05))
+    with pytest.raises(ConfigError, match="no training images are left") as caught:
+        evaluate(dataclasses.replace(s, baseline=every), DATA, [MODEL], config, context())
+    assert "`evaluate.lr`" in caught.value.hint

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apmctl_core.config import DataConfig, ModelConfig, Recipe
+from apmctl_core.errors import ConfigError
 from apmctl_core.evaluation.evaluate import cost, evaluate
 from apmctl_core.evaluation.protocols import PROTOCOLS
 from apmctl_core.jobs.recipes import evaluation
@@ -155,4 +156,6 @@ def test_a_rate_that_is_given_takes_the_place_of_a_protocols_search(monkeypatch:
 
     assert settled().rates == (0.1, 0.01)
     assert (settled(lr=0.5).rates, settled(lr=0.5).lr) == (None, 0.5)
-    assert settled(rates=[0.2]).rates == (0.2,)
+    assert settled(rates=[0.2, 0.1, 0.2]).rates == (0.2, 0.1)
+    with pytest.raises(ConfigError, match=r"`evaluate\.rates` cannot be searched for all real images"):
+        settled(whole=True)

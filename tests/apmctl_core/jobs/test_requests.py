@@ -59,7 +59,7 @@ def test_a_pool_that_was_begun_for_a_set_goes_on_to_the_set(session: Session) ->
 
 
 def test_artifacts_are_asked_for_by_id_and_settings_as_they_were(session: Session) -> None:
-    small = replace(session, runtime=resolve("cpu", False, 64, 2 << 30))
+    small = replace(session, runtime=resolve("cpu", False, 64, 2 << 30, 3))
     first = train_pool(session, RECIPE, name="pool").artifact
     source = distill_set(session, RECIPE, pool="pool").artifact
     with pytest.raises(Interrupted):
@@ -69,6 +69,7 @@ def test_artifacts_are_asked_for_by_id_and_settings_as_they_were(session: Sessio
     assert (request.set, request.pool, request.committee) == (source.id, first.id, "single")
     assert set(request.needs) == {source.id, first.id}
     assert (request.device, request.compile, request.segment, request.memory_budget) == ("cpu", False, 64, 2 << 30)
+    assert request.workers == 3
     assert resume(session, request).artifact.manifest.config["distill"]["committee"] == "single"
     changes = {"labels": ["hard"], "repeats": 2, "seed": 3}
     with pytest.raises(Interrupted):

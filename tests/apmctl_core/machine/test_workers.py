@@ -25,6 +25,9 @@ from apmctl_core.machine.runtime import resolve
 def begin(what: str) -> Callable[[int], tuple[int, int]]:
     """Work that tells which process did it, and with how many threads; it fails in one of several ways at item 3."""
 
+    if what == "unprepared":
+        raise NumericsError("nothing to work on", "look elsewhere")
+
     def work(item: int) -> tuple[int, int]:
         if item == 3 and what == "error":
             raise NumericsError("item 3 diverged", "try `evaluate.lr`")
@@ -50,6 +53,8 @@ def test_every_item_is_done_once_by_processes_with_one_thread() -> None:
 def test_what_fails_in_a_process_is_raised_with_its_hint() -> None:
     with pytest.raises(NumericsError, match="item 3 diverged"):
         dict(workers.each(partial(begin, "error"), range(8), 2))
+    with pytest.raises(NumericsError, match="nothing to work on"):  # before the first item, too
+        dict(workers.each(partial(begin, "unprepared"), range(8), 2))
     assert multiprocessing.active_children() == []
 
 
@@ -112,7 +117,7 @@ COST = Cost(flops=1e15, step_flops=1e9, networks=20, steps=10_000, image_bytes=1
 def test_as_many_work_as_is_fastest(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, float], workers: int | None, wanted: int
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8), raising=False)
     monkeypatch.setattr(memory, "free", lambda device: 10_000_000_000)
     runtime = resolve("cpu", compile=False, segment=0, workers=workers).for_cost(replace(COST, **changes))  # type: ignore[arg-type]
     assert runtime.workers == wanted
