@@ -27,10 +27,10 @@ _COMPILE_PAYS = {"cpu": 4e12, "cuda": 2e15}
 # Steps of fewer operations than this gain nothing from a second thread, and lose tenfold where another process has
 # the other core: threads wait for each other at every one of their small operations.
 _THREADS_PAY = 1e9
-# Steps of fewer operations than this use several threads badly: it is faster to train a network a core at once, each
-# with one thread, where that takes longer than to start the processes and compile in each.
-_WORKERS_PAY, _WORKERS_SECONDS = 1e10, 60.0
-_STEP_SECONDS, _FLOPS = 2e-3, 5e10  # of one thread: the least that a step takes, operations in a second
+# Where a step has less for each core than that, it is faster to train a network a core at once, each with one thread,
+# if one after the other would take longer than this: processes take seconds to start.
+_WORKERS_SECONDS = 10.0
+_STEP_SECONDS, _FLOPS = 4e-3, 5e10  # of one thread: the least that a step takes, operations in a second
 _WORKER_BYTES = 800e6  # of a process: Python, torch, what the compiler holds
 _THREADS = torch.get_num_threads()
 # What the compiler adds to a process, and what torch loads at its first training step, on the CPU.
@@ -112,7 +112,7 @@ class Runtime:
         if self.workers is not None:
             return most
         seconds = cost.steps * _STEP_SECONDS + cost.flops / _FLOPS
-        if cost.step_flops > _WORKERS_PAY or seconds < _WORKERS_SECONDS:
+        if cost.step_flops > _THREADS_PAY * cores() or seconds < _WORKERS_SECONDS:
             return 1
         each = _WORKER_BYTES + cost.fixed_bytes + cost.images * cost.image_bytes
         return max(1, min(most, int(_SHARE * memory.free(self.device) / each)))

@@ -106,7 +106,8 @@ COST = Cost(flops=1e15, step_flops=1e9, networks=20, steps=10_000, image_bytes=1
         ({"networks": 2}, None, 2),
         ({"networks": 2}, 3, 2),
         ({"networks": 1}, 3, 1),
-        ({"step_flops": 1e11}, None, 1),  # its steps use all cores as they are
+        ({"step_flops": 7e9}, None, 8),
+        ({"step_flops": 9e9}, None, 1),  # its steps use all cores as they are
         ({"step_flops": 1e11}, 4, 4),
         ({"flops": 1e10, "steps": 1000}, None, 1),  # it ends before the processes have begun
         ({"flops": 1e10, "steps": 100_000}, None, 8),
